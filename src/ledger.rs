@@ -1,0 +1,13 @@
+//! Credits: counters, calendar periods, throttle cells, and the step that takes a request's credits.
+//!
+//! Pure: no clock, no socket, no file, no store. The embedded store runs [`take`] as it stands; the Redis store runs
+//! the same step as a script, and the conformance suite holds the two together. Leases (`ledger.md`) will come in
+//! behind the same two calls: take credits for a request, settle what it really cost.
+
+mod counter;
+mod take;
+mod throttle;
+
+pub use counter::{Counter, period_end, period_start};
+pub use take::{Books, Standing, Taken, Terms, take};
+pub use throttle::{Cell, Throttled, admit};

@@ -1,0 +1,120 @@
+//! Calendar periods, and a counter that knows what was used in the current one of each.
+//!
+//! A counter counts for every period at once, so a limit that is set, or changed from day to month, acts at once
+//! on what was really used.
+
+use jiff::{SignedDuration, Timestamp, Unit, civil::DateTime, tz::TimeZone};
+
+use crate::policy::{Credits, Period};
+
+/// When the period around `now` began: UTC, by the calendar. [`Period::None`] began with the epoch.
+pub fn period_start(period: Period, now: Timestamp) -> Timestamp {
+    let civil = TimeZone::UTC.to_datetime(now);
+    let start = match period {
+        Period::Hour => civil.date().at(civil.hour(), 0, 0, 0),
+        Period::Day => civil.date().at(0, 0, 0, 0),
+        Period::Month => civil.date().first_of_month().at(0, 0, 0, 0),
+        Period::None => return Timestamp::UNIX_EPOCH,
+    };
+    to_timestamp(start).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// When the period around `now` ends and the next begins; `None`: never.
+pub fn period_end(period: Period, now: Timestamp) -> Option<Timestamp> {
+    let start = period_start(period, now);
+    match period {
+        Period::Hour => start.checked_add(SignedDuration::from_hours(1)).ok(),
+        Period::Day => start.checked_add(SignedDuration::from_hours(24)).ok(),
+        Period::Month => {
+            let date = TimeZone::UTC.to_datetime(start).date();
+            let next = date.checked_add(jiff::Span::new().months(1)).ok()?;
+            to_timestamp(next.at(0, 0, 0, 0))
+        }
+        Period::None => None,
+    }
+}
+
+fn to_timestamp(civil: DateTime) -> Option<Timestamp> {
+    TimeZone::UTC.to_timestamp(civil).ok()
+}
+
+/// What was used in one period.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// When the period began, in seconds since the epoch.
+    pub start: i64,
+    /// What was used since.
+    pub used: u64,
+}
+
+/// What was used, in the current period of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// The current hour.
+    pub hour: Slot,
+    /// The current day.
+    pub day: Slot,
+    /// The current month.
+    pub month: Slot,
+    /// Since the beginning.
+    pub ever: Slot,
+}
+
+impl Counter {
+    fn slot(&self, period: Period) -> &Slot {
+        match period {
+            Period::Hour => &self.hour,
+            Period::Day => &self.day,
+            Period::Month => &self.month,
+            Period::None => &self.ever,
+        }
+    }
+
+    fn slot_mut(&mut self, period: Period) -> &mut Slot {
+        match period {
+            Period::Hour => &mut self.hour,
+            Period::Day => &mut self.day,
+            Period::Month => &mut self.month,
+            Period::None => &mut self.ever,
+        }
+    }
+
+    /// What was used in the period around `now`.
+    pub fn used(&self, period: Period, now: Timestamp) -> Credits {
+        let slot = self.slot(period);
+        // A clock that steps back does not bring an older period, and its credits, back.
+        Credits(if slot.start >= period_start(period, now).as_second() { slot.used } else { 0 })
+    }
+
+    /// Counts `credits` as used at `now`.
+    pub fn add(&mut self, credits: Credits, now: Timestamp) {
+        for period in Period::ALL {
+            let start = period_start(period, now).as_second();
+            let slot = self.slot_mut(period);
+            if slot.start < start {
+                *slot = Slot { start, used: 0 };
+            }
+            slot.used = slot.used.saturating_add(credits.0);
+        }
+    }
+
+    /// Gives `credits` back to the periods they were taken in, where those are still the current ones.
+    pub fn give_back(&mut self, credits: Credits, taken_at: Timestamp) {
+        for period in Period::ALL {
+            let start = period_start(period, taken_at).as_second();
+            let slot = self.slot_mut(period);
+            // A period that is over keeps no books: what was taken in it stays spent.
+            if slot.start == start {
+                slot.used = slot.used.saturating_sub(credits.0);
+            }
+        }
+    }
+}
+
+/// Whole seconds from `now` to `then`, rounded up; at least one.
+pub(super) fn seconds_until(then: Timestamp, now: Timestamp) -> u64 {
+    let left = then.duration_since(now);
+    let whole = left.round(Unit::Second).unwrap_or(left).as_secs();
+    let whole = if SignedDuration::from_secs(whole) < left { whole + 1 } else { whole };
+    u64::try_from(whole).unwrap_or(0).max(1)
+}

@@ -1,0 +1,103 @@
+//! The throttle: GCRA cells, one for each token with a rate limit.
+//!
+//! A cell is one number, the "theoretical arrival time": when the next request would come if all came evenly.
+//! It admits never more than `burst + rate × t` requests in any window of length t (`ledger.md`).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::policy::RateLimit;
+
+/// The state of one throttle, in microseconds since the epoch. Zero: no request yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cell(pub i64);
+
+/// Where a throttle stands after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttled {
+    /// The cell to keep.
+    pub cell: Cell,
+    /// How many more requests would pass at once.
+    pub remaining: u32,
+}
+
+/// Microseconds between two requests at an even pace. Rounded up, so that rounding never admits more.
+fn spacing(rate: RateLimit) -> i64 {
+    let rate = i64::from(rate.requests_per_second.max(1));
+    (1_000_000 + rate - 1) / rate
+}
+
+/// Lets one request by, or says after how long one would pass.
+pub fn admit(cell: Cell, rate: RateLimit, now: Timestamp) -> Result<Throttled, Duration> {
+    let now = now.as_microsecond();
+    let spacing = spacing(rate);
+    let window = spacing * i64::from(rate.burst.max(1));
+    // A cell far ahead of what the rate can have put there comes from a larger limit that was edited, or from a
+    // clock that stepped back; it must not lock the token out for longer than a full burst takes.
+    let arrival = cell.0.clamp(now, now + window);
+    let next = arrival + spacing;
+    if next - now > window {
+        let wait = next - now - window;
+        return Err(Duration::from_micros(u64::try_from(wait).unwrap_or(0)));
+    }
+    let remaining = u32::try_from((window - (next - now)) / spacing).unwrap_or(0);
+    Ok(Throttled { cell: Cell(next), remaining })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_microsecond(1_700_000_000_000_000 + micros).unwrap()
+    }
+
+    #[test]
+    fn a_full_burst_passes_and_then_the_pace_decides() {
+        let rate = RateLimit { requests_per_second: 10, burst: 3 };
+        let mut cell = Cell::default();
+        for left in [2, 1, 0] {
+            let passed = admit(cell, rate, at(0)).unwrap();
+            assert_eq!(passed.remaining, left);
+            cell = passed.cell;
+        }
+        assert_eq!(admit(cell, rate, at(0)), Err(Duration::from_millis(100)));
+        assert_eq!(admit(cell, rate, at(99_999)), Err(Duration::from_micros(1)));
+        assert!(admit(cell, rate, at(100_000)).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_locks_nobody_out_for_long() {
+        let rate = RateLimit { requests_per_second: 10, burst: 3 };
+        let ahead = Cell(at(3_600_000_000).as_microsecond());
+        assert_eq!(admit(ahead, rate, at(0)), Err(Duration::from_millis(100)));
+    }
+
+    proptest! {
+        #[test]
+        fn never_admits_more_than_burst_and_rate(
+            rate in 1u32..200, burst in 1u32..50, gaps in prop::collection::vec(0i64..30_000, 1..300)
+        ) {
+            let limit = RateLimit { requests_per_second: rate, burst };
+            let mut cell = Cell::default();
+            let mut now = 0;
+            let mut passed = Vec::new();
+            for gap in gaps {
+                now += gap;
+                if let Ok(next) = admit(cell, limit, at(now)) {
+                    cell = next.cell;
+                    passed.push(now);
+                }
+            }
+            for (i, start) in passed.iter().enumerate() {
+                for (j, end) in passed.iter().enumerate().skip(i) {
+                    let allowed = i128::from(burst) * 1_000_000 + i128::from(rate) * i128::from(end - start);
+                    prop_assert!(i128::try_from(j - i + 1).unwrap() * 1_000_000 <= allowed);
+                }
+            }
+        }
+    }
+}

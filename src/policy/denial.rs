@@ -1,0 +1,105 @@
+//! Every refusal the gate knows, as one enum.
+//!
+//! A refusal is a verdict, not an error. It knows its code and what it was about; which status and which public
+//! sentence a client gets is [`crate::gate::reply`]'s to choose, in one exhaustive `match`.
+
+use std::time::Duration;
+
+use super::cost::Pool;
+use super::dataset::Operation;
+use super::domain::DomainRefusal;
+use super::target::BadTarget;
+
+/// Why a request is not let through. The order is the order of the checks (`policy.md`, "Order of checks").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The target has no safe canonical form.
+    BadTarget(BadTarget),
+    /// No route serves the path.
+    NoRoute,
+    /// A route serves the path, but not by this method.
+    MethodNotAllowed {
+        /// The methods it serves, as the `Allow` header lists them.
+        allow: String,
+    },
+    /// No credential was presented.
+    TokenMissing,
+    /// Two credentials that differ were presented.
+    TokenAmbiguous,
+    /// The credential is malformed or nobody's.
+    TokenInvalid,
+    /// The token is switched off for now.
+    TokenDisabled,
+    /// The token is gone for good.
+    TokenRevoked,
+    /// The token's time is over.
+    TokenExpired,
+    /// The token's stored policy cannot be read; nothing is let through by it (law 9).
+    PolicyUnreadable,
+    /// A secret token came from a browser and the gate is told to refuse that (`leaked_secret: refuse`).
+    SecretTokenLeaked,
+    /// A signature is asked for and there is none.
+    SignatureMissing,
+    /// No rule of the token admits the page.
+    DomainDenied(DomainRefusal),
+    /// The token may not read core data.
+    CoreDenied,
+    /// The token may not read premium data.
+    PremiumDenied,
+    /// The token has no leave for this operation on this data set.
+    DatasetDenied {
+        /// The first data set without leave.
+        dataset: String,
+        /// What was to be done.
+        operation: Operation,
+    },
+    /// Too many requests in a time.
+    RateLimited {
+        /// After how long one more is let through.
+        retry_after: Duration,
+    },
+    /// The token's credits are used up.
+    CreditsExhausted {
+        /// In which pool.
+        pool: Pool,
+        /// After how long there are new ones; `None`: never by itself.
+        retry_after: Option<Duration>,
+    },
+    /// The account's credits are used up.
+    BudgetExhausted {
+        /// In which pool.
+        pool: Pool,
+        /// After how long there are new ones; `None`: never by itself.
+        retry_after: Option<Duration>,
+    },
+    /// The store cannot be asked (law 6).
+    StoreUnavailable,
+}
+
+impl Denial {
+    /// The refusal's name: in bodies, logs and metrics. Fixed by `policy.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadTarget(_) => "bad_target",
+            Self::NoRoute => "no_route",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::TokenMissing => "token_missing",
+            Self::TokenAmbiguous => "token_ambiguous",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenDisabled => "token_disabled",
+            Self::TokenRevoked => "token_revoked",
+            Self::TokenExpired => "token_expired",
+            Self::PolicyUnreadable => "policy_unreadable",
+            Self::SecretTokenLeaked => "secret_token_leaked",
+            Self::SignatureMissing => "signature_missing",
+            Self::DomainDenied(_) => "domain_denied",
+            Self::CoreDenied => "core_denied",
+            Self::PremiumDenied => "premium_denied",
+            Self::DatasetDenied { .. } => "dataset_denied",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::CreditsExhausted { .. } => "credits_exhausted",
+            Self::BudgetExhausted { .. } => "budget_exhausted",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+}
