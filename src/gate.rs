@@ -1,0 +1,305 @@
+//! The gate as a plugin: one method for each Pingora phase.
+//!
+//! Built once, called from any `ProxyHttp` in one line a phase; Tollgate's own proxy uses exactly these. A request
+//! passes only with a [`Pass`], which judging and charging make; without one, [`Gate::upstream_request_filter`]
+//! refuses to send anything. Rooms: `facts` reads the session, `decision` keeps the order of checks, `directory`
+//! knows policies, `meter` takes and settles credits, [`reply`] chooses statuses, `forward` writes what the upstream
+//! gets, `cors` answers browsers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::runtime::Handle;
+
+use crate::policy::route::RouteTable;
+use crate::policy::{LeakedSecret, Note, Policy, TokenId};
+use crate::store::Store;
+use crate::telemetry::{AccessLogWriter, Metrics};
+
+mod cors;
+mod decision;
+mod directory;
+mod explain;
+pub mod explanation;
+mod facts;
+mod forward;
+mod meter;
+mod pass;
+pub mod reply;
+mod visit;
+
+pub use cors::CorsSettings;
+pub use forward::Forwarded;
+pub use pass::Pass;
+pub use visit::Visit;
+
+use decision::{Decision, Judge};
+use directory::Directory;
+use facts::Request;
+use meter::Meter;
+use reply::Failure;
+use visit::{Line, Verdict};
+
+/// What a gate is told by its configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which path serves which data.
+    pub routes: RouteTable,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What a secret token from a browser leads to.
+    pub leaked_secret: LeakedSecret,
+    /// What cross-origin pages may do.
+    pub cors: CorsSettings,
+    /// Which headers tell an upstream of the client.
+    pub forwarded: Forwarded,
+}
+
+/// The gate.
+pub struct Gate {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    directory: Directory,
+    meter: Meter,
+    metrics: Arc<Metrics>,
+    access_log: Option<AccessLogWriter>,
+    runtime: Handle,
+    marked: Mutex<std::collections::HashSet<TokenId>>,
+}
+
+impl Gate {
+    /// Builds a gate over a store. Its background work runs on `runtime`, which must outlive it.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        access_log: Option<AccessLogWriter>,
+        runtime: Handle,
+    ) -> Self {
+        let directory = Directory::new(store.clone(), metrics.clone());
+        let meter = Meter::new(store.clone(), metrics.clone(), &runtime);
+        let marked = Mutex::default();
+        Self { settings, store, directory, meter, metrics, access_log, runtime, marked }
+    }
+
+    /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
+    pub fn new_visit(&self) -> Visit {
+        Visit::new()
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge { settings: &self.settings, directory: &self.directory, meter: &self.meter }
+    }
+
+    /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
+    pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        let request = Request::read(session);
+        let decision = self.judge().decide(&request, &mut visit.trail).await;
+        let now = Instant::now();
+        visit.decided = Some(now);
+        self.metrics.decided(now.duration_since(visit.started).as_secs_f64());
+        if let Some(page) = &visit.trail.page {
+            let policy = visit.trail.policy.as_deref();
+            visit.origin = cors::allowed_origin(&request, page, policy, visit.trail.client);
+        }
+        match decision {
+            Ok(Decision::Pass(pass)) => {
+                self.tell(&pass, visit.trail.policy.as_deref());
+                visit.verdict = Verdict::Passed(pass);
+                Ok(false)
+            }
+            Ok(Decision::Preflight(route)) => {
+                visit.verdict = Verdict::Preflight;
+                let headers = cors::allowed_headers(&self.settings.cors, &request);
+                let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
+                let origin = visit.origin.as_ref();
+                reply::send_preflight(session, &methods, &headers, max_age, &visit.request_id, origin).await?;
+                Ok(true)
+            }
+            Err(denial) => {
+                let answer = reply::answer(&denial);
+                visit.verdict = Verdict::Denied(denial);
+                reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Writes what the upstream gets: the judged target, no credential, and who the request is from.
+    ///
+    /// # Errors
+    /// Without a [`Pass`] nothing is sent (law 9).
+    #[expect(clippy::unused_async, reason = "a Pingora phase is async; later checks of the body will wait here")]
+    pub async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        let (Verdict::Passed(_), Some(policy)) = (&visit.verdict, &visit.trail.policy) else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a Pass was to be forwarded");
+        };
+        let request = Request::read(session);
+        upstream.set_raw_path(visit.trail.wire.as_bytes())?;
+        forward::strip(upstream)?;
+        let sender = forward::Sender {
+            token: &policy.id,
+            account: &policy.account,
+            request_id: &visit.request_id,
+        };
+        forward::introduce(upstream, &sender)?;
+        let peer = request.peer.map(|address| address.to_canonical());
+        let trusted = peer.is_some_and(|peer| self.settings.trusted_proxies.iter().any(|net| net.contains(&peer)));
+        forward::trace(upstream, &request, trusted, self.settings.forwarded)
+    }
+
+    /// The response begins: charges or gives back, and writes the gate's headers.
+    #[expect(clippy::unused_async, reason = "a Pingora phase is async; streams will be metered from here")]
+    pub async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        // 103 and its kin come before the response; 101 is one.
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
+        pass.begin_response(response.status.as_u16());
+        let now = Instant::now();
+        if let (Some(decided), Some(upstream)) = (visit.decided, visit.trail.upstream.as_deref())
+            && visit.answered.is_none()
+        {
+            self.metrics.upstream(upstream, now.duration_since(decided).as_secs_f64());
+        }
+        visit.answered = Some(now);
+        reply::credit_headers(response, &pass.standing())?;
+        response.insert_header("X-Request-Id", visit.request_id.as_str())?;
+        cors::decorate(response, visit.origin.as_ref())
+    }
+
+    /// A piece of the response's body goes by, untouched.
+    pub fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        visit: &mut Visit,
+    ) -> Result<Option<Duration>> {
+        visit.bytes_out += body.as_ref().map_or(0, |body| body.len() as u64);
+        Ok(None)
+    }
+
+    /// The request has ended, however: settles what is open, counts and logs.
+    #[expect(clippy::unused_async, reason = "a Pingora phase is async")]
+    pub async fn logging(&self, session: &mut Session, _error: Option<&Error>, visit: &mut Visit) {
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        // No response began, so nothing is charged; what was taken goes back.
+        if let Verdict::Passed(pass) = &mut visit.verdict {
+            pass.begin_response(599);
+        }
+        let route = visit.trail.route.as_deref().unwrap_or("none");
+        let seconds = visit.started.elapsed().as_secs_f64();
+        self.metrics.request(route, visit.verdict_name(), status, seconds);
+        if let Some(log) = &self.access_log {
+            let bytes_in = session.body_bytes_read() as u64;
+            let line = Line::new(visit, &session.req_header().method, status, bytes_in);
+            if let Ok(mut text) = serde_json::to_vec(&line) {
+                text.push(b'\n');
+                log.write(&text);
+            }
+            self.metrics.log_lines_dropped(log.dropped());
+        }
+    }
+
+    /// Answers an admitted request that came to nothing; for a `ProxyHttp`'s `fail_to_proxy`. The status sent, or 0
+    /// if the client is gone or has its response already.
+    pub async fn fail(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> u16 {
+        let Some(failure) = failure_of(error) else { return 0 };
+        visit.failure = Some(failure);
+        if let Verdict::Passed(pass) = &mut visit.verdict {
+            pass.begin_response(599);
+        }
+        if failure != Failure::BadRequest {
+            // The error's text may quote the request, so only its kind is told (law 7).
+            tracing::warn!(
+                request_id = %visit.request_id,
+                failure = failure.code(),
+                upstream = visit.trail.upstream.as_deref(),
+                server = visit.server.as_deref(),
+                kind = error.etype().as_str(),
+                "a request was admitted and came to nothing"
+            );
+        }
+        if session.response_written().is_some() {
+            return 0;
+        }
+        let answer = reply::answer_failure(failure);
+        match reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await {
+            Ok(()) => answer.status,
+            Err(_) => 0,
+        }
+    }
+
+    /// Waits until all that was spent and given back has reached the store, at most for `patience`. How many
+    /// settlements are left.
+    pub async fn drain(&self, patience: Duration) -> u64 {
+        self.meter.drain(patience).await
+    }
+
+    /// The gate's metrics in Prometheus's text format.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn tell(&self, pass: &Pass, policy: Option<&Policy>) {
+        for note in pass.permit().notes() {
+            match note {
+                Note::DomainReported(_) => self.metrics.domain_reported(),
+                Note::SecretFromBrowser => {
+                    self.metrics.secret_from_browser();
+                    if let Some(policy) = policy {
+                        self.mark(policy);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Marks a secret token as seen in a browser: once for each token in this process, besides the request.
+    fn mark(&self, policy: &Policy) {
+        if policy.seen_in_browser_at.is_some() || !self.marked.lock().insert(policy.id.clone()) {
+            return;
+        }
+        tracing::warn!(token_id = %policy.id, "a secret token came from a browser; it has most likely leaked, rotate it");
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let (account, id) = (policy.account.clone(), policy.id.clone());
+        self.runtime.spawn(async move {
+            let now = jiff::Timestamp::now();
+            if let Err(error) = store.mark_seen_in_browser(&account, &id, now).await {
+                metrics.store_failed("mark_seen_in_browser", &error);
+            }
+        });
+    }
+}
+
+/// What an error means for the client; `None`: the client is gone.
+fn failure_of(error: &Error) -> Option<Failure> {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout) => {
+            Some(Failure::UpstreamTimeout)
+        }
+        (ErrorSource::Upstream, _) => Some(Failure::UpstreamUnavailable),
+        (ErrorSource::Downstream, ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed) => None,
+        (ErrorSource::Downstream, _) => Some(Failure::BadRequest),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Failure::Internal),
+    }
+}

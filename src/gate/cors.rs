@@ -1,0 +1,96 @@
+//! Cross-origin requests: preflights, and the headers of real responses (`policy.md`, "CORS"; Fetch standard).
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, header};
+use pingora::http::ResponseHeader;
+
+use super::facts::Request;
+use crate::policy::domain::Page;
+use crate::policy::{DomainMode, Policy};
+
+/// What cross-origin pages may do.
+#[derive(Debug, Clone)]
+pub struct CorsSettings {
+    /// Request headers a page may send: lowercase names, or prefixes that end in `*`.
+    pub allow_headers: Vec<String>,
+    /// How long a browser may remember a preflight.
+    pub max_age: Duration,
+}
+
+/// The response headers a page may read.
+const EXPOSED: &str = "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After";
+
+/// Whether a request is a preflight.
+pub(super) fn is_preflight(request: &Request<'_>) -> bool {
+    *request.method == Method::OPTIONS
+        && request.headers.contains_key(header::ORIGIN)
+        && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The origin that may read the answer, as the browser spelled it. Before a policy is known every page may: there
+/// is nothing to read but why it was refused. After that, the policy's domains decide.
+pub(super) fn allowed_origin(
+    request: &Request<'_>,
+    page: &Page,
+    policy: Option<&Policy>,
+    client: Option<std::net::IpAddr>,
+) -> Option<HeaderValue> {
+    let mut values = request.headers.get_all(header::ORIGIN).iter();
+    let (Some(origin), None) = (values.next(), values.next()) else { return None };
+    let readable = page.origin().is_some() || origin.as_bytes() == b"null";
+    let admitted = policy.is_none_or(|policy| {
+        policy.domain_mode == DomainMode::Report || policy.allowed_domains.admit(page, client).is_ok()
+    });
+    (readable && admitted).then(|| origin.clone())
+}
+
+/// Of the headers a preflight asks for, those that may be sent, as a list for `Access-Control-Allow-Headers`.
+pub(super) fn allowed_headers(settings: &CorsSettings, request: &Request<'_>) -> String {
+    let mut list = String::new();
+    for value in request.headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        let names = value.to_str().unwrap_or_default().split(',').map(str::trim);
+        for name in names.filter(|name| header::HeaderName::from_bytes(name.as_bytes()).is_ok()) {
+            let lower = name.to_ascii_lowercase();
+            let fits = |pattern: &String| match pattern.strip_suffix('*') {
+                Some(prefix) => lower.starts_with(prefix),
+                None => *pattern == lower,
+            };
+            if settings.allow_headers.iter().any(fits) && !lower.starts_with("x-tollgate-") {
+                let comma = if list.is_empty() { "" } else { ", " };
+                let _ = write!(list, "{comma}{lower}");
+            }
+        }
+    }
+    list
+}
+
+/// Makes a response readable for the admitted origin and nobody else: whatever the upstream said is replaced.
+pub(super) fn decorate(
+    response: &mut ResponseHeader,
+    origin: Option<&HeaderValue>,
+) -> pingora::Result<()> {
+    for name in [
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        header::ACCESS_CONTROL_MAX_AGE,
+    ] {
+        response.remove_header(&name);
+    }
+    if let Some(origin) = origin {
+        response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
+        response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
+    }
+    let varies = |value: &HeaderValue| {
+        let names = value.to_str().unwrap_or_default();
+        names.split(',').map(str::trim).any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
+    };
+    if !response.headers.get_all(header::VARY).iter().any(varies) {
+        response.append_header(header::VARY, "Origin")?;
+    }
+    Ok(())
+}

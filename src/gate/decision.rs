@@ -1,0 +1,131 @@
+//! The decision about a request: the spec's "Order of checks", steps 1 to 10, in their order.
+
+use jiff::Timestamp;
+
+use super::directory::Directory;
+use super::facts::Request;
+use super::meter::Meter;
+use super::pass::Pass;
+use super::visit::Trail;
+use super::{Settings, cors};
+use crate::policy::credential::{CredentialProblem, Place, Presented, find_credential};
+use crate::policy::route::{Errand, Route};
+use crate::policy::target::{BadTarget, Target};
+use crate::policy::{Denial, Facts, Policy, TokenKind, Verdict, judge, query};
+
+/// What a decision needs to ask.
+pub(super) struct Judge<'g> {
+    pub(super) settings: &'g Settings,
+    pub(super) directory: &'g Directory,
+    pub(super) meter: &'g Meter,
+}
+
+/// What is to be done with a request that was not refused.
+pub(super) enum Decision<'g> {
+    /// Forward it.
+    Pass(Pass),
+    /// Answer its preflight with this route's methods.
+    Preflight(&'g Route),
+}
+
+/// A request's target and route, before anybody asked who sent it: steps 1 and 2, but for the method.
+pub(super) struct Located<'g> {
+    pub(super) route: &'g Route,
+    pub(super) target: Target,
+    pub(super) query_tokens: Vec<Vec<u8>>,
+}
+
+impl<'g> Judge<'g> {
+    /// Decides about one request. `trail` keeps what was learned, however it ends.
+    pub(super) async fn decide(&self, request: &Request<'_>, trail: &mut Trail) -> Result<Decision<'g>, Denial> {
+        trail.client = request.client(&self.settings.trusted_proxies);
+        trail.page = Some(request.page());
+        let located = self.locate(request, trail)?;
+        if cors::is_preflight(request) {
+            return self.preflight(&located, trail).await;
+        }
+        let errand = located.route.errand(&located.target, request.method)?;
+        note_errand(trail, &errand);
+        let presented = credential(request, &located.query_tokens)?;
+        let policy = self.directory.find(&presented.token).await?;
+        trail.policy = Some(policy.clone());
+        let page = request.page();
+        let facts = Facts {
+            now: Timestamp::now(),
+            errand: &errand,
+            page: &page,
+            client: trail.client,
+            from_browser: from_browser(request, &presented),
+            leaked_secret: self.settings.leaked_secret,
+        };
+        match judge(&facts, &policy) {
+            Verdict::Deny(denial) => Err(denial),
+            Verdict::Pass(permit) => Pass::take(self.meter, &policy, permit).await.map(Decision::Pass),
+        }
+    }
+
+    /// Steps 1 and 2: the canonical target without its token, and the route that serves it.
+    pub(super) fn locate(&self, request: &Request<'_>, trail: &mut Trail) -> Result<Located<'g>, Denial> {
+        let mut target = Target::parse(request.target, request.host()).map_err(Denial::BadTarget)?;
+        let (query_tokens, rest) = query::take_tokens(target.query());
+        target.set_query(rest);
+        if target.holds_token() {
+            return Err(Denial::BadTarget(BadTarget::TokenInTarget));
+        }
+        trail.wire = target.to_wire();
+        let route = self.settings.routes.find(&target)?;
+        trail.route = Some(route.to_string());
+        trail.upstream = Some(route.upstream.clone());
+        Ok(Located { route, target, query_tokens })
+    }
+
+    /// Step 3. A preflight carries no token in its headers; if one is in the query, its allowed domains decide.
+    async fn preflight(&self, located: &Located<'g>, trail: &mut Trail) -> Result<Decision<'g>, Denial> {
+        match find_credential(&located.query_tokens, &[], &[]) {
+            Err(CredentialProblem::Missing) => {}
+            Err(problem) => return Err(denial_of(problem)),
+            Ok(presented) => {
+                let policy = self.directory.find(&presented.token).await?;
+                trail.policy = Some(policy.clone());
+                check_domain(&policy, trail)?;
+            }
+        }
+        Ok(Decision::Preflight(located.route))
+    }
+}
+
+fn check_domain(policy: &Policy, trail: &Trail) -> Result<(), Denial> {
+    let Some(page) = &trail.page else { return Ok(()) };
+    match policy.allowed_domains.admit(page, trail.client) {
+        Err(refusal) if policy.domain_mode == crate::policy::DomainMode::Enforce => {
+            Err(Denial::DomainDenied(refusal))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn note_errand(trail: &mut Trail, errand: &Errand<'_>) {
+    trail.datasets.clone_from(&errand.datasets);
+    trail.operation = Some(errand.operation);
+}
+
+/// Step 4: exactly one credential.
+pub(super) fn credential(request: &Request<'_>, query_tokens: &[Vec<u8>]) -> Result<Presented, Denial> {
+    let authorization = request.values(http::header::AUTHORIZATION);
+    let api_keys = request.values(http::HeaderName::from_static("x-api-key"));
+    find_credential(query_tokens, &authorization, &api_keys).map_err(denial_of)
+}
+
+fn denial_of(problem: CredentialProblem) -> Denial {
+    match problem {
+        CredentialProblem::Missing => Denial::TokenMissing,
+        CredentialProblem::Ambiguous => Denial::TokenAmbiguous,
+        CredentialProblem::Invalid => Denial::TokenInvalid,
+    }
+}
+
+/// A browser shows itself by an `Origin`, a secret token in a query by its place (`policy.md`, "Tokens").
+pub(super) fn from_browser(request: &Request<'_>, presented: &Presented) -> bool {
+    request.headers.contains_key(http::header::ORIGIN)
+        || (presented.place == Place::Query && presented.token.kind() == TokenKind::Secret)
+}

@@ -1,0 +1,120 @@
+//! Reads what a request says of itself. The only place that looks into a Pingora `Session`.
+//!
+//! Everything after this room works on a [`Request`], so `explain` and forward-auth can ask the same questions
+//! without a session.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, header};
+use ipnet::IpNet;
+use pingora::proxy::Session;
+
+use crate::policy::domain::Page;
+
+/// One request, as it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its target, byte for byte as on the request line.
+    pub target: &'a [u8],
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The address of the other end of the connection.
+    pub peer: Option<IpAddr>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the request of a session.
+    pub fn read(session: &'a Session) -> Self {
+        let header = session.req_header();
+        let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
+        Self { method: &header.method, target: header.raw_path(), headers: &header.headers, peer }
+    }
+
+    /// Every value of one header.
+    pub fn values(&self, name: header::HeaderName) -> Vec<&'a [u8]> {
+        self.headers.get_all(name).iter().map(header::HeaderValue::as_bytes).collect()
+    }
+
+    /// The `Host` header.
+    pub fn host(&self) -> Option<&'a [u8]> {
+        self.headers.get(header::HOST).map(header::HeaderValue::as_bytes)
+    }
+
+    /// The page it says it comes from.
+    pub fn page(&self) -> Page {
+        Page::read(&self.values(header::ORIGIN), &self.values(header::REFERER))
+    }
+
+    /// The client's own address: the connection's other end, or behind trusted proxies the right-most address in
+    /// `X-Forwarded-For` that is not theirs (`policy.md`, "Allowed domains"). An entry that is no address ends the
+    /// search: what lies left of it was written by nobody we trust.
+    pub fn client(&self, trusted: &[IpNet]) -> Option<IpAddr> {
+        let peer = self.peer.map(|address| address.to_canonical());
+        let mut client = peer?;
+        let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+        if !is_trusted(&client) {
+            return Some(client);
+        }
+        let values = self.values(header::HeaderName::from_static("x-forwarded-for"));
+        let entries = values.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+        for entry in entries {
+            let Some(address) = parse_address(entry) else { break };
+            client = address;
+            if !is_trusted(&client) {
+                break;
+            }
+        }
+        Some(client)
+    }
+}
+
+/// An entry of `X-Forwarded-For`: an address, perhaps with a port.
+fn parse_address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?.trim();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok();
+    address
+        .or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
+        .map(|address: IpAddr| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_right_most_address_that_is_not_ours() {
+        // (peer, X-Forwarded-For values, client)
+        let table: &[(&str, &[&str], &str)] = &[
+            ("203.0.113.9", &["10.0.0.1"], "203.0.113.9"),
+            ("127.0.0.1", &[], "127.0.0.1"),
+            ("127.0.0.1", &["203.0.113.9"], "203.0.113.9"),
+            ("127.0.0.1", &["198.51.100.1, 203.0.113.9"], "203.0.113.9"),
+            ("127.0.0.1", &["203.0.113.9, 10.1.2.3"], "203.0.113.9"),
+            ("127.0.0.1", &["203.0.113.9", "10.1.2.3"], "203.0.113.9"),
+            ("127.0.0.1", &["203.0.113.9, nonsense, 10.1.2.3"], "10.1.2.3"),
+            ("127.0.0.1", &["nonsense"], "127.0.0.1"),
+            ("127.0.0.1", &["203.0.113.9:4711"], "203.0.113.9"),
+            ("127.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("127.0.0.1", &["2001:db8::1"], "2001:db8::1"),
+            ("::ffff:127.0.0.1", &["::ffff:203.0.113.9"], "203.0.113.9"),
+            ("127.0.0.1", &["10.9.9.9, 10.1.2.3"], "10.9.9.9"),
+        ];
+        let trusted = ["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
+        for (peer, forwarded, client) in table {
+            let mut headers = HeaderMap::new();
+            for value in *forwarded {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            let request = Request {
+                method: &Method::GET,
+                target: b"/",
+                headers: &headers,
+                peer: Some(peer.parse().unwrap()),
+            };
+            assert_eq!(request.client(&trusted), Some(client.parse().unwrap()), "{peer} {forwarded:?}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What an upstream gets: the canonical target, no credentials, and who the request is from.
+//!
+//! Law 8: exactly the judged form is sent. Law 7: no header that may carry a credential is passed on, and anything
+//! else with the shape of a token is masked.
+
+use std::net::IpAddr;
+
+use http::{HeaderName, HeaderValue, header};
+use pingora::http::RequestHeader;
+
+use super::facts::Request;
+use crate::policy::token::{contains_token, mask_tokens};
+use crate::policy::{AccountId, TokenId};
+
+/// Which headers tell an upstream of the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Forwarded {
+    /// None; what clients send is removed all the same.
+    None,
+    /// `X-Forwarded-For`, `-Host`, `-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Rfc7239,
+    /// Both.
+    Both,
+}
+
+/// Names that are never passed on as the client sent them, without `_` and `-`. Some servers read `X_API_KEY` as
+/// `X-API-Key`, so both spellings go.
+const REMOVED: &[&str] = &[
+    "authorization",
+    "proxyauthorization",
+    "xapikey",
+    "xiexdate",
+    "xrequestid",
+    "xhttpmethodoverride",
+    "xhttpmethod",
+    "xmethodoverride",
+    "forwarded",
+    "xrealip",
+    // Rewriting headers of other servers: they would have the upstream act on another path than was judged.
+    "xoriginalurl",
+    "xoriginaluri",
+    "xrewriteurl",
+];
+
+/// Prefixes of such names.
+const REMOVED_PREFIXES: &[&str] = &["xtollgate", "xforwarded"];
+
+fn is_removed(name: &HeaderName) -> bool {
+    let plain: String = name.as_str().chars().filter(|c| *c != '-' && *c != '_').collect();
+    REMOVED.contains(&plain.as_str()) || REMOVED_PREFIXES.iter().any(|prefix| plain.starts_with(prefix))
+}
+
+/// Takes everything out of a request that must not reach an upstream.
+pub(super) fn strip(upstream: &mut RequestHeader) -> pingora::Result<()> {
+    let removed: Vec<HeaderName> = upstream.headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    for name in &removed {
+        upstream.remove_header(name);
+    }
+    let tainted = |name: &&HeaderName| {
+        upstream.headers.get_all(*name).iter().any(|value| {
+            contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes())
+        })
+    };
+    let tainted: Vec<HeaderName> = upstream.headers.keys().filter(tainted).cloned().collect();
+    for name in tainted {
+        let values: Vec<HeaderValue> = upstream.headers.get_all(&name).iter().cloned().collect();
+        upstream.remove_header(&name);
+        for value in values {
+            let mut bytes = value.as_bytes().to_vec();
+            mask_tokens(&mut bytes);
+            // A token in percent-encoding cannot be masked in place; such a value goes as a whole.
+            if holds_encoded_token(&bytes) {
+                continue;
+            }
+            if let Ok(masked) = HeaderValue::from_bytes(&bytes) {
+                upstream.append_header(name.clone(), masked)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn holds_encoded_token(value: &[u8]) -> bool {
+    let mut text = std::borrow::Cow::Borrowed(value);
+    for _ in 0..2 {
+        if !text.contains(&b'%') {
+            return false;
+        }
+        text = percent_encoding::percent_decode(&text).collect::<Vec<u8>>().into();
+        if contains_token(&text) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Who a forwarded request is from.
+pub(super) struct Sender<'a> {
+    pub(super) token: &'a TokenId,
+    pub(super) account: &'a AccountId,
+    pub(super) request_id: &'a str,
+}
+
+/// Says who the request is from.
+pub(super) fn introduce(upstream: &mut RequestHeader, sender: &Sender<'_>) -> pingora::Result<()> {
+    upstream.insert_header("X-Tollgate-Token-Id", sender.token.as_str())?;
+    upstream.insert_header("X-Tollgate-Account", sender.account.as_str())?;
+    upstream.insert_header("X-Request-Id", sender.request_id)
+}
+
+/// Says which client and which host the request was for. Entries of trusted proxies are kept, others are not.
+pub(super) fn trace(
+    upstream: &mut RequestHeader,
+    request: &Request<'_>,
+    trusted: bool,
+    how: Forwarded,
+) -> pingora::Result<()> {
+    let Some(peer) = request.peer.map(|address| address.to_canonical()) else { return Ok(()) };
+    let mut host = request.host().unwrap_or_default().to_vec();
+    mask_tokens(&mut host);
+    let host = std::str::from_utf8(&host).unwrap_or_default();
+    if matches!(how, Forwarded::XForwarded | Forwarded::Both) {
+        let kept = |name: &'static str| {
+            let value = request.headers.get(name).filter(|_| trusted);
+            value.and_then(|value| value.to_str().ok()).filter(|value| !contains_token(value.as_bytes()))
+        };
+        let entries: Vec<&str> = request
+            .headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter(|value| trusted && !contains_token(value.as_bytes()))
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        let chain = entries.iter().map(|entry| format!("{entry}, ")).collect::<String>();
+        upstream.insert_header("X-Forwarded-For", format!("{chain}{peer}"))?;
+        upstream.insert_header("X-Forwarded-Host", kept("x-forwarded-host").unwrap_or(host))?;
+        upstream.insert_header("X-Forwarded-Proto", kept("x-forwarded-proto").unwrap_or("http"))?;
+    }
+    if matches!(how, Forwarded::Rfc7239 | Forwarded::Both) {
+        let node = match peer {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        let earlier: String = request
+            .headers
+            .get_all(header::FORWARDED)
+            .iter()
+            .filter(|value| trusted && !contains_token(value.as_bytes()))
+            .filter_map(|value| value.to_str().ok())
+            .map(|entry| format!("{entry}, "))
+            .collect();
+        let quoted = host.replace(['"', '\\'], "");
+        upstream.insert_header(header::FORWARDED, format!("{earlier}for={node};host=\"{quoted}\";proto=http"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_a_credential_or_override_reaches_the_upstream() {
+        let token = "pk_0123456789abcdef0123456789abcdef";
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for name in [
+            "Authorization", "Proxy-Authorization", "X-API-Key", "X_API_KEY", "x-api_key", "X-HTTP-Method-Override",
+            "X-HTTP-Method", "X-Method-Override", "X_Http_Method_Override", "X-Tollgate-Token-Id", "X-Tollgate-Other",
+            "X_Tollgate_Token_Id", "X-Forwarded-For", "X_Forwarded_For", "X-Forwarded-Anything", "Forwarded",
+            "X-Original-URL", "X-Rewrite-URL", "X-Request-Id",
+        ] {
+            request.append_header(name, "x").unwrap();
+        }
+        request.append_header("Referer", format!("https://a.example/?token={token}&x=1")).unwrap();
+        request.append_header("Cookie", format!("t={token}")).unwrap();
+        request.append_header("Cookie", "u=1").unwrap();
+        request.append_header("X-Note", format!("p%6B_{}", &token[3..])).unwrap();
+        request.append_header("Accept", "*/*").unwrap();
+        strip(&mut request).unwrap();
+        let left: Vec<String> = request
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        let stars = "*".repeat(32);
+        let mut expected = vec![
+            "accept: */*".to_owned(),
+            format!("cookie: t=pk_{stars}"),
+            "cookie: u=1".to_owned(),
+            format!("referer: https://a.example/?token=pk_{stars}&x=1"),
+        ];
+        let mut left = left;
+        left.sort();
+        expected.sort();
+        assert_eq!(left, expected);
+    }
+}

@@ -1,0 +1,250 @@
+//! What a client is told: the only place that chooses a status.
+//!
+//! One exhaustive `match` turns a [`Denial`] into status, title, public sentence and headers. The body is RFC 9457
+//! `application/problem+json`. A client gets the public sentence, never a cause, and nothing of its own request but
+//! names that passed a strict grammar (law 7).
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::cors;
+use crate::ledger::Standing;
+use crate::policy::domain::DomainRefusal;
+use crate::policy::{Denial, Period};
+
+/// A failure that is not the client's: the request was admitted, its upstream did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No server of the upstream could be reached, or it broke off before it answered.
+    UpstreamUnavailable,
+    /// The upstream took too long.
+    UpstreamTimeout,
+    /// The request could not be read to its end.
+    BadRequest,
+    /// A defect of the gate.
+    Internal,
+}
+
+impl Failure {
+    /// The failure's name in bodies, logs and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::UpstreamUnavailable => "upstream_unavailable",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::BadRequest => "bad_request",
+            Self::Internal => "internal_error",
+        }
+    }
+}
+
+/// An answer of the gate itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The refusal's name.
+    pub code: &'static str,
+    /// A short summary, the same for every refusal of this name.
+    pub title: &'static str,
+    /// The public sentence: what happened, and what to do.
+    pub detail: String,
+    /// When it makes sense to try again.
+    pub retry_after: Option<Duration>,
+    /// Headers besides.
+    pub headers: Vec<(HeaderName, String)>,
+}
+
+/// The answer to a refused request.
+pub fn answer(denial: &Denial) -> Answer {
+    let (status, title, detail) = wording(denial);
+    let retry_after = match denial {
+        Denial::RateLimited { retry_after } => Some(*retry_after),
+        Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => *retry_after,
+        Denial::StoreUnavailable => Some(Duration::from_secs(1)),
+        _ => None,
+    };
+    let mut headers = Vec::new();
+    if let Denial::MethodNotAllowed { allow } = denial {
+        headers.push((header::ALLOW, allow.clone()));
+    }
+    if status == 401 {
+        headers.push((header::WWW_AUTHENTICATE, "Bearer realm=\"tollgate\"".to_owned()));
+    }
+    Answer { status, code: denial.code(), title, detail, retry_after, headers }
+}
+
+fn wording(denial: &Denial) -> (u16, &'static str, String) {
+    let text = |status: u16, title: &'static str, detail: &str| (status, title, detail.to_owned());
+    match denial {
+        Denial::BadTarget(reason) => (400, "Bad request target", format!("{reason}.")),
+        Denial::NoRoute => text(404, "No route", "No route of this gate serves this path."),
+        Denial::MethodNotAllowed { allow } => {
+            (405, "Method not allowed", format!("This path is served by {allow} only."))
+        }
+        Denial::TokenMissing => text(
+            401,
+            "Token missing",
+            "Give an API token: as the query parameter `token`, as `Authorization: Bearer …` or as `X-API-Key`.",
+        ),
+        Denial::TokenAmbiguous => text(
+            400,
+            "Token ambiguous",
+            "The request carries two credentials that differ. Send exactly one.",
+        ),
+        Denial::TokenInvalid => text(403, "Token invalid", "The API token is not valid."),
+        Denial::TokenDisabled => text(403, "Token disabled", "The API token is disabled."),
+        Denial::TokenRevoked => text(403, "Token revoked", "The API token was revoked."),
+        Denial::TokenExpired => text(403, "Token expired", "The API token has expired."),
+        Denial::PolicyUnreadable => text(
+            403,
+            "Policy unreadable",
+            "What this token may do cannot be read, so nothing is let through. The operator has to mend its record.",
+        ),
+        Denial::SecretTokenLeaked => text(
+            403,
+            "Secret token in a browser",
+            "A secret token must not be used from a browser. Use a publishable token, and rotate this one.",
+        ),
+        Denial::SignatureMissing => {
+            text(401, "Signature missing", "This token asks for signed requests, and this request has no signature.")
+        }
+        Denial::DomainDenied(refusal) => (403, "Domain denied", domain_sentence(*refusal)),
+        Denial::CoreDenied => text(403, "Core data denied", "The API token may not do this to core data."),
+        Denial::PremiumDenied => text(403, "Premium data denied", "The API token may not do this to premium data."),
+        Denial::DatasetDenied { dataset, operation } => {
+            (403, "Data set denied", format!("The API token may not {operation} the data set {dataset}."))
+        }
+        Denial::RateLimited { .. } => {
+            text(429, "Rate limited", "Too many requests with this API token. Try again after the time in Retry-After.")
+        }
+        Denial::CreditsExhausted { retry_after, .. } => {
+            (402, "Credits exhausted", exhausted("The API token has", *retry_after))
+        }
+        Denial::BudgetExhausted { retry_after, .. } => {
+            (402, "Budget exhausted", exhausted("The account has", *retry_after))
+        }
+        Denial::StoreUnavailable => text(
+            503,
+            "Store unavailable",
+            "The gate cannot reach its store at the moment, so it cannot tell what this token may do. Try again.",
+        ),
+    }
+}
+
+fn exhausted(who: &str, retry_after: Option<Duration>) -> String {
+    let when = if retry_after.is_some() { " New ones come after the time in Retry-After." } else { "" };
+    format!("{who} no credits left for this request.{when}")
+}
+
+fn domain_sentence(refusal: DomainRefusal) -> String {
+    format!("The API token may not be used from here: {}.", refusal.as_str())
+}
+
+/// The answer when an admitted request came to nothing.
+pub fn answer_failure(failure: Failure) -> Answer {
+    let (status, title, detail, retry_after) = match failure {
+        Failure::UpstreamUnavailable => {
+            (502, "Upstream unavailable", "The data service behind the gate could not be reached.", Some(1))
+        }
+        Failure::UpstreamTimeout => {
+            (504, "Upstream timeout", "The data service behind the gate took too long to answer.", Some(1))
+        }
+        Failure::BadRequest => (400, "Bad request", "The request could not be read to its end.", None),
+        Failure::Internal => (500, "Internal error", "The gate failed. The operator finds more in its log.", None),
+    };
+    Answer {
+        status,
+        code: failure.code(),
+        title,
+        detail: detail.to_owned(),
+        retry_after: retry_after.map(Duration::from_secs),
+        headers: Vec::new(),
+    }
+}
+
+/// Sends an answer with its problem body.
+pub(super) async fn send(
+    session: &mut Session,
+    answer: &Answer,
+    request_id: &str,
+    origin: Option<&HeaderValue>,
+) -> pingora::Result<()> {
+    let body = serde_json::json!({
+        "type": format!("urn:tollgate:problem:{}", answer.code),
+        "title": answer.title,
+        "status": answer.status,
+        "detail": answer.detail,
+        "code": answer.code,
+        "request_id": request_id,
+    });
+    let body = body.to_string();
+    let mut response = ResponseHeader::build(answer.status, Some(10))?;
+    response.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
+    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    response.insert_header("X-Request-Id", request_id)?;
+    if let Some(wait) = answer.retry_after {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.insert_header(header::RETRY_AFTER, seconds.max(1))?;
+    }
+    for (name, value) in &answer.headers {
+        response.insert_header(name.clone(), value.as_str())?;
+    }
+    cors::decorate(&mut response, origin)?;
+    let head = session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(response), head).await?;
+    if !head {
+        session.write_response_body(Some(body.into()), true).await?;
+    }
+    Ok(())
+}
+
+/// Sends the answer to a preflight.
+pub(super) async fn send_preflight(
+    session: &mut Session,
+    methods: &str,
+    headers: &str,
+    max_age: Duration,
+    request_id: &str,
+    origin: Option<&HeaderValue>,
+) -> pingora::Result<()> {
+    let mut response = ResponseHeader::build(204, Some(8))?;
+    cors::decorate(&mut response, origin)?;
+    response.remove_header(&header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    response.insert_header(
+        header::VARY,
+        "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+    )?;
+    response.insert_header("X-Request-Id", request_id)?;
+    if origin.is_some() {
+        response.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, methods)?;
+        response.insert_header(header::ACCESS_CONTROL_MAX_AGE, max_age.as_secs())?;
+        if !headers.is_empty() {
+            response.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
+        }
+    }
+    session.write_response_header(Box::new(response), true).await
+}
+
+/// The credit headers of a response, from the counter that decided (`clients.md`, "dialect: standard").
+pub(super) fn credit_headers(response: &mut ResponseHeader, standing: &Standing) -> pingora::Result<()> {
+    for name in ["X-Credits-Used", "X-Credits-Remaining", "RateLimit", "RateLimit-Policy"] {
+        response.remove_header(name);
+    }
+    response.insert_header("X-Credits-Used", standing.used.0)?;
+    let Some(remaining) = standing.remaining else { return Ok(()) };
+    response.insert_header("X-Credits-Remaining", remaining.0)?;
+    let Some(limit) = standing.limit else { return Ok(()) };
+    let window = match limit.period {
+        Period::Hour => ";w=3600",
+        Period::Day => ";w=86400",
+        Period::Month => ";w=2592000",
+        Period::None => "",
+    };
+    response.insert_header("RateLimit-Policy", format!("\"credits\";q={}{window}", limit.credits))?;
+    let reset = standing.resets_in.map(|wait| format!(";t={}", wait.as_secs())).unwrap_or_default();
+    response.insert_header("RateLimit", format!("\"credits\";r={remaining}{reset}"))
+}
