@@ -7,6 +7,7 @@
 //! gets, `cors` answers browsers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -45,7 +46,7 @@ use directory::Directory;
 use facts::Request;
 use meter::Meter;
 use reply::Failure;
-use visit::{Line, Verdict};
+use visit::{Active, Line, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
@@ -72,6 +73,7 @@ pub struct Gate {
     access_log: Option<AccessLogWriter>,
     runtime: Handle,
     marked: Mutex<std::collections::HashSet<TokenId>>,
+    active: Arc<AtomicUsize>,
 }
 
 impl Gate {
@@ -86,12 +88,12 @@ impl Gate {
         let directory = Directory::new(store.clone(), metrics.clone());
         let meter = Meter::new(store.clone(), metrics.clone(), &runtime);
         let marked = Mutex::default();
-        Self { settings, store, directory, meter, metrics, access_log, runtime, marked }
+        Self { settings, store, directory, meter, metrics, access_log, runtime, marked, active: Arc::default() }
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
     pub fn new_visit(&self) -> Visit {
-        Visit::new()
+        Visit::new(Active::new(&self.active))
     }
 
     fn judge(&self) -> Judge<'_> {
@@ -247,6 +249,18 @@ impl Gate {
             Ok(()) => answer.status,
             Err(_) => 0,
         }
+    }
+
+    /// Waits until no request is in flight, at most for `patience`.
+    ///
+    /// Between two requests on a kept connection Pingora holds no state of ours, so idle connections do not count.
+    pub async fn wait_idle(&self, patience: Duration) {
+        let idle = async {
+            while self.active.load(Ordering::Acquire) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, idle).await;
     }
 
     /// Waits until all that was spent and given back has reached the store, at most for `patience`. How many

@@ -18,4 +18,9 @@
 //!
 //! `tests/it/rooms.rs` reads the sources and holds the direction of dependencies.
 
+pub mod gate;
+pub mod ledger;
 pub mod policy;
+pub mod proxy;
+pub mod store;
+pub mod telemetry;

@@ -13,44 +13,44 @@ use crate::policy::domain::Page;
 
 /// One request, as it came in.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(super) struct Request<'a> {
     /// Its method.
-    pub method: &'a Method,
+    pub(super) method: &'a Method,
     /// Its target, byte for byte as on the request line.
-    pub target: &'a [u8],
+    pub(super) target: &'a [u8],
     /// Its headers.
-    pub headers: &'a HeaderMap,
+    pub(super) headers: &'a HeaderMap,
     /// The address of the other end of the connection.
-    pub peer: Option<IpAddr>,
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl<'a> Request<'a> {
     /// Reads the request of a session.
-    pub fn read(session: &'a Session) -> Self {
+    pub(super) fn read(session: &'a Session) -> Self {
         let header = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         Self { method: &header.method, target: header.raw_path(), headers: &header.headers, peer }
     }
 
     /// Every value of one header.
-    pub fn values(&self, name: header::HeaderName) -> Vec<&'a [u8]> {
+    pub(super) fn values(&self, name: header::HeaderName) -> Vec<&'a [u8]> {
         self.headers.get_all(name).iter().map(header::HeaderValue::as_bytes).collect()
     }
 
     /// The `Host` header.
-    pub fn host(&self) -> Option<&'a [u8]> {
+    pub(super) fn host(&self) -> Option<&'a [u8]> {
         self.headers.get(header::HOST).map(header::HeaderValue::as_bytes)
     }
 
     /// The page it says it comes from.
-    pub fn page(&self) -> Page {
+    pub(super) fn page(&self) -> Page {
         Page::read(&self.values(header::ORIGIN), &self.values(header::REFERER))
     }
 
     /// The client's own address: the connection's other end, or behind trusted proxies the right-most address in
     /// `X-Forwarded-For` that is not theirs (`policy.md`, "Allowed domains"). An entry that is no address ends the
     /// search: what lies left of it was written by nobody we trust.
-    pub fn client(&self, trusted: &[IpNet]) -> Option<IpAddr> {
+    pub(super) fn client(&self, trusted: &[IpNet]) -> Option<IpAddr> {
         let peer = self.peer.map(|address| address.to_canonical());
         let mut client = peer?;
         let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));

@@ -55,23 +55,20 @@ impl Meter {
         // The claim exists before the store is asked: if this future is dropped half-way, or the answer is lost,
         // what the store may have taken is given back.
         let claim = Claim { charge: Some(charge.clone()), meter: self.clone() };
-        match self.store.take(&charge).await {
-            Ok(Taken::Granted(standing)) => Ok((claim, standing)),
-            Ok(refused) => {
-                claim.forget();
-                Err(match refused {
-                    Taken::RateLimited { retry_after } => Denial::RateLimited { retry_after },
-                    Taken::BudgetExhausted { retry_after } => {
-                        Denial::BudgetExhausted { pool: charge.pool, retry_after }
-                    }
-                    Taken::CreditsExhausted { retry_after } => {
-                        Denial::CreditsExhausted { pool: charge.pool, retry_after }
-                    }
-                    Taken::Granted(_) => Denial::StoreUnavailable,
-                })
+        let denial = match self.store.take(&charge).await {
+            Ok(Taken::Granted(standing)) => return Ok((claim, standing)),
+            // What the store may have taken is given back by the claim.
+            Err(error) => return Err(self.metrics.store_failed("take", &error)),
+            Ok(Taken::RateLimited { retry_after }) => Denial::RateLimited { retry_after },
+            Ok(Taken::CreditsExhausted { retry_after }) => {
+                Denial::CreditsExhausted { pool: charge.pool, retry_after }
             }
-            Err(error) => Err(self.metrics.store_failed("take", &error)),
-        }
+            Ok(Taken::BudgetExhausted { retry_after }) => {
+                Denial::BudgetExhausted { pool: charge.pool, retry_after }
+            }
+        };
+        claim.forget();
+        Err(denial)
     }
 
     /// Waits until every settlement has reached the store, at most for `patience`. How many are left.

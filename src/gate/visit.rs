@@ -1,6 +1,7 @@
 //! One request's state on its way through the phases, and its line in the access log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use http::{HeaderValue, Method};
@@ -46,11 +47,29 @@ pub struct Visit {
     pub(super) origin: Option<HeaderValue>,
     pub(super) server: Option<String>,
     pub(super) bytes_out: u64,
+    _active: Active,
+}
+
+/// Counts a request as in flight while it lives.
+pub(super) struct Active(Arc<AtomicUsize>);
+
+impl Active {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Visit {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(active: Active) -> Self {
         Self {
+            _active: active,
             request_id: ulid::Ulid::generate().to_string(),
             started: Instant::now(),
             decided: None,
@@ -80,6 +99,11 @@ impl Visit {
     /// Tells the log which server was chosen.
     pub fn note_server(&mut self, server: String) {
         self.server = Some(server);
+    }
+
+    /// The server that was chosen.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     pub(super) fn verdict_name(&self) -> &'static str {

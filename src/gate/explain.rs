@@ -1,0 +1,271 @@
+//! Answers "would this request pass, and why" by the very steps a real request takes, charging nothing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use jiff::Timestamp;
+
+use super::Gate;
+use super::decision::{Located, credential, from_browser};
+use super::explanation::{Explainer, Explanation, Question, Step};
+use super::facts::Request;
+use super::visit::Trail;
+use super::{cors, reply};
+use crate::ledger::Counter;
+use crate::policy::route::Errand;
+use crate::policy::{Denial, Facts, Limit, Note, PerPool, Policy, TokenKind, examine};
+use crate::store::StoreError;
+
+/// The checks in the order of the spec, by the names `explain` gives them.
+const CHECKS: [&str; 10] = [
+    "target", "route", "method", "credential", "token", "signature", "domain", "data_access", "throttle", "credits",
+];
+
+#[async_trait]
+impl Explainer for Gate {
+    async fn explain(&self, question: Question) -> Result<Explanation, StoreError> {
+        let asked = Asked::read(&question);
+        let request = Request {
+            method: &asked.method,
+            target: asked.target.as_bytes(),
+            headers: &asked.headers,
+            peer: question.client,
+        };
+        let mut book = Book::default();
+        let mut trail = Trail { client: question.client, ..Trail::default() };
+        let Some(located) = book.locate(self.judge().locate(&request, &mut trail)) else {
+            return Ok(book.finish(&trail));
+        };
+        if cors::is_preflight(&request) {
+            book.note("method", "preflight", "a preflight: answered by the gate, without a token and without a charge");
+            return Ok(book.finish(&trail));
+        }
+        let errand = located.route.errand(&located.target, request.method);
+        let Some(errand) = book.keep("method", errand) else { return Ok(book.finish(&trail)) };
+        trail.datasets.clone_from(&errand.datasets);
+        trail.operation = Some(errand.operation);
+        let Some((policy, from_browser)) = self.find(&question, &request, &located, &mut book).await? else {
+            return Ok(book.finish(&trail));
+        };
+        trail.policy = Some(policy.clone());
+        self.weigh(&request, &errand, &policy, from_browser, &mut book).await?;
+        book.price(&errand);
+        Ok(book.finish(&trail))
+    }
+}
+
+impl Gate {
+    /// The policy that the question is about, by id or by the token in the request.
+    async fn find(
+        &self,
+        question: &Question,
+        request: &Request<'_>,
+        located: &Located<'_>,
+        book: &mut Book,
+    ) -> Result<Option<(Arc<Policy>, bool)>, StoreError> {
+        if let Some(id) = &question.token_id {
+            let account = crate::policy::AccountId::default_account();
+            let Some(stored) = self.store.get_token(&account, id).await? else {
+                book.refuse("credential", &Denial::TokenInvalid);
+                return Ok(None);
+            };
+            book.pass("credential");
+            let browser = request.headers.contains_key(header::ORIGIN)
+                && stored.policy.kind == TokenKind::Secret;
+            return Ok(Some((Arc::new(stored.policy), browser)));
+        }
+        let Some(presented) = book.keep("credential", credential(request, &located.query_tokens)) else {
+            return Ok(None);
+        };
+        let Some(policy) = self.store.find_token(&presented.token.digest()).await? else {
+            book.refuse("token", &Denial::TokenInvalid);
+            return Ok(None);
+        };
+        Ok(Some((Arc::new(policy), from_browser(request, &presented))))
+    }
+
+    /// Every check a policy stands for, then the throttle and the credits, without counting.
+    async fn weigh(
+        &self,
+        request: &Request<'_>,
+        errand: &Errand<'_>,
+        policy: &Policy,
+        from_browser: bool,
+        book: &mut Book,
+    ) -> Result<(), StoreError> {
+        let page = request.page();
+        let facts = Facts {
+            now: Timestamp::now(),
+            errand,
+            page: &page,
+            client: request.peer,
+            from_browser,
+            leaked_secret: self.settings.leaked_secret,
+        };
+        for finding in examine(&facts, policy) {
+            let name = finding.check.as_str();
+            match finding.outcome {
+                Ok(None) => book.pass(name),
+                Ok(Some(Note::DomainReported(refusal))) => book.note(name, "domain_reported", refusal.as_str()),
+                Ok(Some(Note::SecretFromBrowser)) => {
+                    book.note(name, "secret_from_browser", "a secret token from a browser has most likely leaked");
+                }
+                Err(denial) => book.refuse(name, &denial),
+            }
+        }
+        match policy.rate_limit {
+            None => book.pass("throttle"),
+            Some(rate) => book.note(
+                "throttle",
+                "throttled",
+                &format!(
+                    "at most {} requests/s and {} at once; asking here does not count",
+                    rate.requests_per_second, rate.burst
+                ),
+            ),
+        }
+        let pool = errand.route.access.pool();
+        let cost = errand.route.credits;
+        let (used, now) = self.store.token_usage(&policy.account, &policy.id).await?;
+        let account = self.store.get_account(&policy.account).await?;
+        let (account_used, _) = self.store.account_usage(&policy.account).await?;
+        let budget = account.and_then(|account| *account.budget.get(pool));
+        let covers = |limit: Option<Limit>, counters: &PerPool<Counter>| {
+            limit.is_none_or(|limit| {
+                let used = counters.get(pool).used(limit.period, now).0;
+                cost.0 == 0 || used.saturating_add(cost.0) <= limit.credits.0
+            })
+        };
+        if !covers(*policy.credit_limit.get(pool), &used) {
+            book.refuse("credits", &Denial::CreditsExhausted { pool, retry_after: None });
+        } else if !covers(budget, &account_used) {
+            book.refuse("credits", &Denial::BudgetExhausted { pool, retry_after: None });
+        } else {
+            book.pass("credits");
+        }
+        Ok(())
+    }
+}
+
+/// The question, as a request line and headers.
+struct Asked {
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn read(question: &Question) -> Self {
+        let method = Method::from_bytes(question.method.as_bytes()).unwrap_or(Method::GET);
+        let mut headers = HeaderMap::new();
+        for (name, value) in &question.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+                headers.append(name, value);
+            }
+        }
+        // A whole URL brings its own host along.
+        let authority = question.target.split_once("://").map(|(_, rest)| rest);
+        let authority = authority.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        if let Some(value) = authority.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.entry(header::HOST).or_insert(value);
+        }
+        let mut target = question.target.clone();
+        if authority.is_some_and(|text| question.target.ends_with(text)) {
+            target.push('/');
+        }
+        Self { method, target, headers }
+    }
+}
+
+/// Keeps what each check found; the first refusal decides.
+#[derive(Default)]
+struct Book {
+    steps: Vec<Step>,
+    denial: Option<Denial>,
+    pool: Option<&'static str>,
+    credits: Option<u64>,
+}
+
+impl Book {
+    fn pass(&mut self, check: &'static str) {
+        self.steps.push(Step { check, outcome: "passed", code: None, detail: None });
+    }
+
+    fn note(&mut self, check: &'static str, code: &str, detail: &str) {
+        let (code, detail) = (Some(code.to_owned()), Some(detail.to_owned()));
+        self.steps.push(Step { check, outcome: "noted", code, detail });
+    }
+
+    fn refuse(&mut self, check: &'static str, denial: &Denial) {
+        let answer = reply::answer(denial);
+        let (code, detail) = (Some(answer.code.to_owned()), Some(answer.detail));
+        self.steps.push(Step { check, outcome: "refused", code, detail });
+        self.denial.get_or_insert_with(|| denial.clone());
+    }
+
+    fn keep<T>(&mut self, check: &'static str, result: Result<T, Denial>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.pass(check);
+                Some(value)
+            }
+            Err(denial) => {
+                // A bad data set name is found while the method is looked at, and is the target's fault.
+                let check = if matches!(denial, Denial::BadTarget(_)) { "target" } else { check };
+                self.steps.retain(|step| step.check != check);
+                self.refuse(check, &denial);
+                None
+            }
+        }
+    }
+
+    fn locate<'g>(&mut self, located: Result<Located<'g>, Denial>) -> Option<Located<'g>> {
+        match located {
+            Ok(located) => {
+                self.pass("target");
+                self.pass("route");
+                Some(located)
+            }
+            Err(Denial::NoRoute) => {
+                self.pass("target");
+                self.refuse("route", &Denial::NoRoute);
+                None
+            }
+            Err(denial) => {
+                self.refuse("target", &denial);
+                None
+            }
+        }
+    }
+
+    fn price(&mut self, errand: &Errand<'_>) {
+        self.pool = Some(errand.route.access.pool().as_str());
+        self.credits = Some(errand.route.credits.0);
+    }
+
+    fn finish(mut self, trail: &Trail) -> Explanation {
+        let mut checks = Vec::with_capacity(CHECKS.len());
+        for check in CHECKS {
+            let at = self.steps.iter().position(|step| step.check == check);
+            checks.push(match at {
+                Some(at) => self.steps.swap_remove(at),
+                None => Step { check, outcome: "not_reached", code: None, detail: None },
+            });
+        }
+        let answer = self.denial.as_ref().map(reply::answer);
+        Explanation {
+            pass: answer.is_none(),
+            status: answer.as_ref().map_or(200, |answer| answer.status),
+            code: answer.as_ref().map(|answer| answer.code.to_owned()),
+            detail: answer.map(|answer| answer.detail),
+            route: trail.route.clone(),
+            token_id: trail.policy.as_ref().map(|policy| policy.id.to_string()),
+            datasets: trail.datasets.iter().map(|id| id.as_str().to_owned()).collect(),
+            operation: trail.operation.map(crate::policy::Operation::as_str),
+            pool: self.pool,
+            credits: self.credits,
+            checks,
+        }
+    }
+}

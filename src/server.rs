@@ -1,0 +1,230 @@
+//! The composition root: a configuration becomes running services.
+//!
+//! Owns the order of starting and stopping, and nothing else. Two runtimes: one serves requests, one does all that
+//! requests do not wait for (store connections, settlements, the admin API), so that a flood on one side leaves the
+//! other alive. Pingora's own `Server` is not used to run them: it stops its runtimes after a fixed sleep, while here
+//! a stop waits for the requests in flight, and no longer.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::config::{AccessLog, Config, StoreUrl};
+use crate::gate::Gate;
+use crate::policy::AccountId;
+use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
+use crate::store::Store;
+use crate::store::embedded::{Clock, EmbeddedStore};
+use crate::store::redis::{RedisClock, RedisSettings, RedisStore};
+use crate::store::seal::Sealer;
+use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
+
+mod first_start;
+mod listen;
+mod settings;
+mod signals;
+mod state;
+
+/// Why Tollgate does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// `state_dir` or a file in it cannot be used.
+    #[error("{what} {path}: {source}", path = path.display())]
+    State {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file in `state_dir` does not hold what it should.
+    #[error("{path}: {why}", path = path.display())]
+    BadState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({what}): {source}. Is another program using it?")]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The embedded store cannot be opened.
+    #[error(transparent)]
+    Embedded(#[from] crate::store::embedded::OpenError),
+    /// The Redis store cannot be set up.
+    #[error("the store: {0}")]
+    Store(#[from] crate::store::StoreError),
+    /// An upstream cannot be set up.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The metrics cannot be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A runtime cannot be started.
+    #[error("threads cannot be started: {0}")]
+    Runtime(io::Error),
+    /// The environment holds a secret token that is none.
+    #[error("TOLLGATE_SECRET_TOKEN is not a secret token: it must be sk_ and 32 lowercase hex digits")]
+    BadSecretToken,
+}
+
+/// How long a stop waits for settlements to reach the store.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs Tollgate until it is told to stop.
+pub fn serve(config: Config) -> Result<(), ServeError> {
+    start_events();
+    state::prepare(&config)?;
+    let control = runtime("control", 2)?;
+    let store = control.block_on(open_store(&config))?;
+    let (access_log, _log_guard) = access_log(&config)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let gate = Arc::new(Gate::new(
+        settings::of(&config),
+        store.clone(),
+        metrics,
+        access_log,
+        control.handle().clone(),
+    ));
+    let upstreams = upstreams(&config)?;
+    let data = listen::Listening::bind(&config)?;
+    let admin = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
+
+    let (stop, stopping) = watch::channel(false);
+    let (ready, started) = watch::channel(false);
+    let first = first_start::FirstStart::new(&config, store.clone(), AccountId::default_account());
+    control.spawn(first.run(ready));
+    let threads = config.threads.map_or_else(default_threads, std::num::NonZeroUsize::get);
+    let proxy_runtime = runtime("proxy", threads)?;
+    let addresses = data.start(&proxy_runtime, Proxy::new(gate.clone(), upstreams), stopping.clone());
+    for address in &addresses {
+        tracing::info!(%address, "listening for requests");
+    }
+    let admin = admin.map(|listener| start_admin(&control, listener, &gate, &store, started, stopping));
+    control.block_on(signals::wait_for_stop());
+
+    tracing::info!("stopping: no new requests; waiting for those in flight");
+    let _ = stop.send(true);
+    control.block_on(gate.wait_idle(config.shutdown_grace));
+    proxy_runtime.shutdown_timeout(Duration::from_secs(1));
+    let unsettled = control.block_on(gate.drain(DRAIN_PATIENCE));
+    if unsettled > 0 {
+        tracing::error!(unsettled, "stopped with settlements that the store has not taken; they count as spent");
+    }
+    if let Some(admin) = admin {
+        let _ = control.block_on(tokio::time::timeout(Duration::from_secs(1), admin));
+    }
+    drop((gate, store));
+    control.shutdown_timeout(Duration::from_secs(2));
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+fn runtime(name: &'static str, threads: usize) -> Result<Runtime, ServeError> {
+    let built = Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build();
+    built.map_err(ServeError::Runtime)
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
+    let sealer = Some(state::sealer(config)?);
+    match &config.store.url {
+        StoreUrl::Embedded { path } => {
+            tracing::info!(path = %path.display(), "store: embedded");
+            Ok(Arc::new(EmbeddedStore::open(path, sealer, Clock::system())?))
+        }
+        StoreUrl::Redis { host, port, db, username, password } => {
+            tracing::info!(host, port, db, "store: redis");
+            let settings = RedisSettings {
+                host: host.clone(),
+                port: *port,
+                db: *db,
+                username: username.clone(),
+                password: password.as_ref().map(|secret| secret.expose().to_owned()),
+                prefix: config.store.prefix.clone(),
+                timeout: config.store.timeout,
+                clock: RedisClock::Store,
+            };
+            Ok(Arc::new(RedisStore::connect(settings, sealer).await?))
+        }
+    }
+}
+
+fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGuard>), ServeError> {
+    match &config.access_log {
+        AccessLog::Off => Ok((None, None)),
+        AccessLog::Stdout => {
+            let (log, guard) = AccessLogWriter::stdout();
+            Ok((Some(log), Some(guard)))
+        }
+        AccessLog::File(path) => {
+            let opened = AccessLogWriter::file(path).map_err(|source| ServeError::State {
+                what: "cannot write the access log",
+                path: path.clone(),
+                source,
+            });
+            let (log, guard) = opened?;
+            Ok((Some(log), Some(guard)))
+        }
+    }
+}
+
+fn upstreams(config: &Config) -> Result<Upstreams, ServeError> {
+    let build = |(name, upstream): (&String, &crate::config::Upstream)| {
+        let settings: UpstreamSettings = settings::of_upstream(upstream);
+        Ok((name.clone(), Upstream::try_new(name, settings)?))
+    };
+    config.upstreams.iter().map(build).collect()
+}
+
+fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|source| ServeError::Listen { what, address, source })
+}
+
+fn start_admin(
+    control: &Runtime,
+    listener: TcpListener,
+    gate: &Arc<Gate>,
+    store: &Arc<dyn Store>,
+    started: watch::Receiver<bool>,
+    mut stopping: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "listening for the admin API");
+    }
+    let metrics = gate.clone();
+    let router = admin::router(admin::Admin {
+        store: store.clone(),
+        account: AccountId::default_account(),
+        explainer: gate.clone(),
+        metrics: Arc::new(move || metrics.metrics()),
+        started,
+        now: jiff::Timestamp::now,
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let stop = async move {
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    control.spawn(async move {
+        if let Err(error) = admin::serve(listener, router, stop).await {
+            tracing::error!(%error, "the admin API stopped");
+        }
+    })
+}

@@ -1,0 +1,55 @@
+//! The sockets for requests: bound here, served by Pingora.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pingora::proxy::http_proxy_service;
+use pingora::server::configuration::ServerConf;
+use pingora::server::Fds;
+use pingora::services::Service;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::{ServeError, bind};
+use crate::config::Config;
+use crate::proxy::Proxy;
+
+/// Sockets that are bound and not yet served. Binding comes first and by our own hand, so that an address in use is
+/// an error with a name instead of a panic in a thread, and port 0 has a number before anybody is told.
+pub(super) struct Listening {
+    sockets: Vec<(SocketAddr, TcpListener)>,
+    conf: ServerConf,
+}
+
+impl Listening {
+    pub(super) fn bind(config: &Config) -> Result<Self, ServeError> {
+        let mut sockets = Vec::new();
+        for listener in &config.listeners {
+            let socket = bind("requests", listener.address)?;
+            let failed = |source| ServeError::Listen { what: "requests", address: listener.address, source };
+            socket.set_nonblocking(true).map_err(failed)?;
+            sockets.push((socket.local_addr().map_err(failed)?, socket));
+        }
+        let keep_alive = config.upstreams.values().map(|upstream| upstream.keep_alive).sum();
+        let conf = ServerConf { upstream_keepalive_pool_size: keep_alive, max_retries: 16, ..ServerConf::default() };
+        Ok(Self { sockets, conf })
+    }
+
+    /// Serves the sockets until told to stop. The addresses, with their real ports.
+    pub(super) fn start(self, runtime: &Runtime, proxy: Proxy, stopping: watch::Receiver<bool>) -> Vec<SocketAddr> {
+        let mut fds = Fds::new();
+        let mut addresses = Vec::new();
+        let _context = runtime.enter();
+        let mut service = http_proxy_service(&Arc::new(self.conf), proxy);
+        for (address, socket) in self.sockets {
+            service.add_tcp(&address.to_string());
+            fds.add(address.to_string(), socket.into_raw_fd());
+            addresses.push(address);
+        }
+        let fds = Arc::new(Mutex::new(fds));
+        runtime.spawn(async move { Service::start_service(&mut service, Some(fds), stopping, 1).await });
+        addresses
+    }
+}

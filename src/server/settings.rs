@@ -1,0 +1,36 @@
+//! From the configuration's words to those of the rooms it sets up.
+
+use crate::config::{Config, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost, Upstream};
+use crate::gate::{CorsSettings, Forwarded, Settings};
+use crate::proxy::{HostHeader, UpstreamSettings};
+
+/// What the gate is told.
+pub(super) fn of(config: &Config) -> Settings {
+    Settings {
+        routes: config.routes.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        leaked_secret: config.leaked_secret,
+        cors: CorsSettings { allow_headers: config.cors.allow_headers.clone(), max_age: config.cors.max_age },
+        forwarded: match config.forwarded {
+            ConfiguredForwarded::None => Forwarded::None,
+            ConfiguredForwarded::XForwarded => Forwarded::XForwarded,
+            ConfiguredForwarded::Forwarded => Forwarded::Rfc7239,
+            ConfiguredForwarded::Both => Forwarded::Both,
+        },
+    }
+}
+
+/// What an upstream is told.
+pub(super) fn of_upstream(upstream: &Upstream) -> UpstreamSettings {
+    UpstreamSettings {
+        servers: upstream.servers.iter().map(|server| format!("{}:{}", server.host, server.port)).collect(),
+        connect_timeout: upstream.connect_timeout,
+        read_timeout: upstream.read_timeout,
+        write_timeout: upstream.write_timeout,
+        idle_timeout: upstream.idle_timeout,
+        host: match upstream.host {
+            ConfiguredHost::Keep => HostHeader::Keep,
+            ConfiguredHost::Server => HostHeader::Server,
+        },
+    }
+}
