@@ -1,0 +1,20 @@
+//! What the tests stand on: real gate processes, real Redis servers, an upstream that records, a client that sends
+//! exactly what it is told.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub(crate) mod client;
+pub(crate) mod evidence;
+pub(crate) mod gate;
+pub(crate) mod redis_server;
+pub(crate) mod upstream;
+
+/// Asks again and again until the answer is yes, at most for some seconds.
+pub(crate) async fn wait_for<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let started = Instant::now();
+    while !ask().await {
+        assert!(started.elapsed() < Duration::from_secs(15), "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
