@@ -1,5 +1,0 @@
-//! stub
-/// stub
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct SealError;
