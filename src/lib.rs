@@ -18,4 +18,6 @@
 //!
 //! `tests/it/rooms.rs` reads the sources and holds the direction of dependencies.
 
+pub mod ledger;
 pub mod policy;
+pub mod store;
