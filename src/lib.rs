@@ -18,4 +18,5 @@
 //!
 //! `tests/it/rooms.rs` reads the sources and holds the direction of dependencies.
 
+pub mod config;
 pub mod policy;
