@@ -18,4 +18,7 @@
 //!
 //! `tests/it/rooms.rs` reads the sources and holds the direction of dependencies.
 
+pub mod admin;
+pub mod cli;
+pub mod gate;
 pub mod policy;

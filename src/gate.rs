@@ -1,0 +1,3 @@
+//! The gate: finds a token's policy, judges a request and forwards what is approved.
+
+pub mod explanation;
