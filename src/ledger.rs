@@ -8,6 +8,6 @@ mod counter;
 mod take;
 mod throttle;
 
-pub use counter::{Counter, period_end, period_start};
+pub use counter::{Counter, Slot, period_end, period_start};
 pub use take::{Books, Standing, Taken, Terms, take};
 pub use throttle::{Cell, Throttled, admit};

@@ -19,6 +19,7 @@
 //! `tests/it/rooms.rs` reads the sources and holds the direction of dependencies.
 
 pub mod admin;
-pub mod cli;
 pub mod gate;
+pub mod ledger;
 pub mod policy;
+pub mod store;

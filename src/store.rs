@@ -16,7 +16,7 @@ use crate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDiges
 pub mod embedded;
 pub mod keys;
 pub mod record;
-pub mod redis;
+// pub mod redis;
 pub mod seal;
 
 /// Why a store did not answer.

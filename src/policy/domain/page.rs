@@ -1,0 +1,243 @@
+//! What `Origin` and `Referer` say of the page a request comes from.
+//!
+//! Owns the reading of the two headers by the URL standard's rules, and when they say nothing clear. It must not know
+//! rules: those ask [`Seen`].
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::{Scheme, path};
+
+/// What the headers `Origin` and `Referer` of one request say.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Page(Said);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Unclear(Unclear),
+    Clear(Clear),
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Clear {
+    /// The page from `Referer` if it is there, else the origin.
+    url: Url,
+    /// Whether `url` has the page's path.
+    has_path: bool,
+    /// The header `Origin` as it came.
+    origin: Option<String>,
+}
+
+/// Why the headers do not name one page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unclear {
+    /// `Origin: null`: a sandboxed frame, a local file, a redirect between origins.
+    Null,
+    /// A header came twice, or lists several values.
+    Several,
+    /// User information, which can hide the host.
+    UserInfo,
+    /// Not a URL, or not as a browser would write it.
+    Unreadable,
+    /// `Origin` and `Referer` name different origins.
+    Disagree,
+}
+
+impl Unclear {
+    /// The reason in a few words, for logs and explanations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Null => "Origin is null",
+            Self::Several => "several values of Origin or Referer",
+            Self::UserInfo => "user information in Origin or Referer",
+            Self::Unreadable => "unreadable Origin or Referer",
+            Self::Disagree => "Origin and Referer disagree",
+        }
+    }
+}
+
+impl Page {
+    /// Reads all values of `Origin` and all values of `Referer`. An empty `Referer` is as if absent; an empty `Origin`
+    /// is unreadable, since no browser sends one.
+    pub fn read(origins: &[&[u8]], referers: &[&[u8]]) -> Self {
+        Self(read(origins, referers).unwrap_or_else(Said::Unclear))
+    }
+
+    /// The origin as the header `Origin` has it, if the headers name one page and `Origin` is among them. Printable ASCII
+    /// in the form `scheme://host[:port]`, fit for `Access-Control-Allow-Origin`.
+    pub fn origin(&self) -> Option<&str> {
+        match &self.0 {
+            Said::Clear(clear) => clear.origin.as_deref(),
+            Said::Nothing | Said::Unclear(_) => None,
+        }
+    }
+
+    /// Whether there is neither header.
+    pub fn is_absent(&self) -> bool {
+        self.0 == Said::Nothing
+    }
+
+    /// The page as rules look at it; `None` without headers.
+    pub(super) fn seen(&self) -> Result<Option<Seen<'_>>, Unclear> {
+        match &self.0 {
+            Said::Nothing => Ok(None),
+            Said::Unclear(unclear) => Err(*unclear),
+            Said::Clear(clear) => Ok(Some(clear.seen())),
+        }
+    }
+}
+
+impl fmt::Debug for Page {
+    /// Shows nothing of the URL: a page's query may hold a token (law 7).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Said::Nothing => "Page(absent)",
+            Said::Unclear(unclear) => unclear.as_str(),
+            Said::Clear(_) => "Page(…)",
+        })
+    }
+}
+
+/// Whom a page comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageHost<'a> {
+    /// A DNS name: lower case, ASCII, without a trailing dot.
+    Name(&'a str),
+    /// An address; one that maps IPv4 into IPv6 is taken as IPv4.
+    Address(IpAddr),
+}
+
+/// A clear page, as rules look at it.
+pub(super) struct Seen<'a> {
+    /// `None` for schemes that no rule can name.
+    pub(super) scheme: Option<Scheme>,
+    pub(super) host: Option<PageHost<'a>>,
+    /// The port, also when it is the scheme's default.
+    pub(super) port: Option<u16>,
+    url: &'a Url,
+    has_path: bool,
+}
+
+impl Seen<'_> {
+    /// The page's path in the form that rules compare, if a `Referer` says it.
+    pub(super) fn path(&self) -> Option<String> {
+        self.has_path.then(|| path::normalize(self.url.path()))
+    }
+}
+
+impl Clear {
+    fn seen(&self) -> Seen<'_> {
+        Seen {
+            scheme: scheme_of(&self.url),
+            host: host_of(&self.url),
+            port: self.url.port_or_known_default(),
+            url: &self.url,
+            has_path: self.has_path,
+        }
+    }
+}
+
+fn read(origins: &[&[u8]], referers: &[&[u8]]) -> Result<Said, Unclear> {
+    let origin = single(origins)?;
+    let referer = single(referers)?.filter(|value| !value.is_empty());
+    let page = referer.map(read_referer).transpose()?;
+    let Some(text) = origin else {
+        return Ok(page.map_or(Said::Nothing, |url| Said::Clear(Clear { url, has_path: true, origin: None })));
+    };
+    let (text, url) = read_origin(text)?;
+    let origin = Some(text.to_owned());
+    let Some(page) = page else {
+        return Ok(Said::Clear(Clear { url, has_path: false, origin }));
+    };
+    let agree = url.scheme() == page.scheme()
+        && host_of(&url) == host_of(&page)
+        && url.port_or_known_default() == page.port_or_known_default();
+    agree.then_some(Said::Clear(Clear { url: page, has_path: true, origin })).ok_or(Unclear::Disagree)
+}
+
+/// The one value of a header, if it is there.
+fn single<'a>(values: &[&'a [u8]]) -> Result<Option<&'a [u8]>, Unclear> {
+    match values {
+        [] => Ok(None),
+        [value] => Ok(Some(value)),
+        _ => Err(Unclear::Several),
+    }
+}
+
+/// Reads a serialized origin (RFC 6454, 6.1): `scheme://host[:port]` and nothing more.
+fn read_origin(value: &[u8]) -> Result<(&str, Url), Unclear> {
+    if value == b"null" {
+        return Err(Unclear::Null);
+    }
+    if value.iter().any(|byte| matches!(byte, b' ' | b',')) {
+        return Err(Unclear::Several);
+    }
+    let text = printable(value)?;
+    let after = after_authority(text)?;
+    let url = parse_url(text)?;
+    after.is_empty().then_some((text, url)).ok_or(Unclear::Unreadable)
+}
+
+fn read_referer(value: &[u8]) -> Result<Url, Unclear> {
+    let text = printable(value)?;
+    let after = after_authority(text)?;
+    // Browsers write the path without a backslash and send no fragment. Whoever writes one wants to be misread.
+    let before_query = after.split('?').next().unwrap_or_default();
+    if before_query.contains('\\') || after.contains('#') {
+        return Err(Unclear::Unreadable);
+    }
+    parse_url(text)
+}
+
+/// The URL standard drops tabs and newlines and trims the ends; what holds such is not read at all.
+fn printable(value: &[u8]) -> Result<&str, Unclear> {
+    let text = std::str::from_utf8(value).map_err(|_| Unclear::Unreadable)?;
+    text.bytes().all(|byte| byte.is_ascii_graphic()).then_some(text).ok_or(Unclear::Unreadable)
+}
+
+/// What follows `scheme://authority`. The URL standard also takes `https:host` and `https:\\host`; browsers never
+/// send them, so they are not read.
+fn after_authority(text: &str) -> Result<&str, Unclear> {
+    let (scheme, rest) = text.split_once("://").ok_or(Unclear::Unreadable)?;
+    let in_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at_checked(end).ok_or(Unclear::Unreadable)?;
+    if authority.contains('@') {
+        return Err(Unclear::UserInfo);
+    }
+    if authority.is_empty() || after.starts_with('\\') || !scheme.bytes().all(in_scheme) {
+        return Err(Unclear::Unreadable);
+    }
+    Ok(after)
+}
+
+fn parse_url(text: &str) -> Result<Url, Unclear> {
+    let url = Url::parse(text).map_err(|_| Unclear::Unreadable)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Unclear::UserInfo);
+    }
+    match host_of(&url) {
+        None => Err(Unclear::Unreadable),
+        Some(PageHost::Name(name)) if name.split('.').any(str::is_empty) => Err(Unclear::Unreadable),
+        Some(_) => Ok(url),
+    }
+}
+
+fn scheme_of(url: &Url) -> Option<Scheme> {
+    match url.scheme() {
+        "http" => Some(Scheme::Http),
+        "https" => Some(Scheme::Https),
+        _ => None,
+    }
+}
+
+fn host_of(url: &Url) -> Option<PageHost<'_>> {
+    Some(match url.host()? {
+        Host::Domain(name) => PageHost::Name(name.strip_suffix('.').unwrap_or(name)),
+        Host::Ipv4(address) => PageHost::Address(address.into()),
+        Host::Ipv6(address) => PageHost::Address(IpAddr::from(address).to_canonical()),
+    })
+}

@@ -1,0 +1,142 @@
+//! The name of every key that Tollgate keeps in Redis. No other place makes one.
+//!
+//! `P` is the store's prefix (`tg:` unless told), `A` an account's name, `I` a token's id. All keys of one account
+//! share the Redis Cluster hash tag `{A}`, so that token and account move in one script (`ledger.md`). Pointers are
+//! found by a digest before the account is known, so they cannot share it.
+//!
+//! | key | type | holds | lives |
+//! | --- | --- | --- | --- |
+//! | `P{A}:account` | hash | the account's record ([`super::record`]) | for ever |
+//! | `P{A}:token:I` | hash | a token's record ([`super::record`]) | for ever |
+//! | `P{A}:tokens` | sorted set | the ids of all tokens, each with score 0: in order of their text, which is by age | for ever |
+//! | `P{A}:used:I:POOL` | hash | what a token used: for `hour`, `day`, `month`, `ever` the `_start` (s since the epoch) and `_used` (credits) | for ever |
+//! | `P{A}:used:POOL` | hash | the same for the account | for ever |
+//! | `P{A}:pace:I` | string | a token's throttle: its theoretical arrival time, µs since the epoch | until it says nothing any more |
+//! | `P{A}:lease:ULID` | string | a taking that is not settled: its cost, its time, its answer (`take.lua`) | 24 h, then it is spent in full |
+//! | `Pdigest:HEX` | string | `A/I`: whose value has this SHA-256. A hint only: the record decides if the digest is good | with its token; a former value's as long as its grace |
+
+use crate::policy::{AccountId, Pool, TokenDigest, TokenId};
+
+use super::LeaseId;
+
+/// The prefix of all keys where none is given.
+pub const DEFAULT_PREFIX: &str = "tg:";
+
+/// Makes the key names of one store.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self::new(DEFAULT_PREFIX)
+    }
+}
+
+impl Keys {
+    /// Keys with this prefix. Braces in it would set the hash tag, so it must have none.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.replace(['{', '}'], "") }
+    }
+
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn of(&self, account: &AccountId, rest: &str) -> String {
+        format!("{}{{{account}}}:{rest}", self.prefix)
+    }
+
+    /// The account's record.
+    pub fn account(&self, account: &AccountId) -> String {
+        self.of(account, "account")
+    }
+
+    /// A token's record.
+    pub fn token(&self, account: &AccountId, id: &TokenId) -> String {
+        self.of(account, &format!("token:{id}"))
+    }
+
+    /// The ids of all tokens of an account.
+    pub fn tokens(&self, account: &AccountId) -> String {
+        self.of(account, "tokens")
+    }
+
+    /// What a token used of a pool.
+    pub fn used_by_token(&self, account: &AccountId, id: &TokenId, pool: Pool) -> String {
+        self.of(account, &format!("used:{id}:{}", pool.as_str()))
+    }
+
+    /// What an account used of a pool.
+    pub fn used_by_account(&self, account: &AccountId, pool: Pool) -> String {
+        self.of(account, &format!("used:{}", pool.as_str()))
+    }
+
+    /// A token's throttle.
+    pub fn pace(&self, account: &AccountId, id: &TokenId) -> String {
+        self.of(account, &format!("pace:{id}"))
+    }
+
+    /// A taking that is not settled.
+    pub fn lease(&self, account: &AccountId, lease: LeaseId) -> String {
+        self.of(account, &format!("lease:{}", lease.0))
+    }
+
+    /// Whose value has this digest.
+    pub fn pointer(&self, digest: &TokenDigest) -> String {
+        format!("{}digest:{}", self.prefix, digest.to_hex())
+    }
+}
+
+/// What a pointer holds.
+pub(super) fn pointer_text(account: &AccountId, id: &TokenId) -> String {
+    format!("{account}/{id}")
+}
+
+/// Reads what a pointer holds.
+pub(super) fn parse_pointer(text: &str) -> Option<(AccountId, TokenId)> {
+    let (account, id) = text.split_once('/')?;
+    Some((AccountId::parse(account)?, TokenId::parse(id)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Token;
+    use crate::policy::TokenKind;
+
+    #[test]
+    fn names_are_as_documented() {
+        let keys = Keys::default();
+        let account = AccountId::default_account();
+        let id = TokenId::parse("tok_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+        let lease = LeaseId(ulid::Ulid::from_string("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap());
+        let digest = Token::from_random(TokenKind::Secret, [0; 16]).digest();
+        let table = [
+            (keys.account(&account), "tg:{default}:account".to_owned()),
+            (keys.token(&account, &id), format!("tg:{{default}}:token:{id}")),
+            (keys.tokens(&account), "tg:{default}:tokens".to_owned()),
+            (keys.used_by_token(&account, &id, Pool::Core), format!("tg:{{default}}:used:{id}:core")),
+            (keys.used_by_account(&account, Pool::Premium), "tg:{default}:used:premium".to_owned()),
+            (keys.pace(&account, &id), format!("tg:{{default}}:pace:{id}")),
+            (keys.lease(&account, lease), "tg:{default}:lease:01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned()),
+            (keys.pointer(&digest), format!("tg:digest:{}", digest.to_hex())),
+        ];
+        for (made, documented) in table {
+            assert_eq!(made, documented);
+        }
+        assert_eq!(Keys::new("a{b}:").account(&account), "ab:{default}:account");
+    }
+
+    #[test]
+    fn pointers_read_back() {
+        let account = AccountId::parse("acme").unwrap();
+        let id = TokenId::from_ulid(ulid::Ulid(7));
+        assert_eq!(parse_pointer(&pointer_text(&account, &id)), Some((account, id)));
+        for text in ["", "/", "acme", "acme/", "acme/tok_x", "Acme/tok_00000000000000000000000007"] {
+            assert_eq!(parse_pointer(text), None, "{text}");
+        }
+    }
+}
