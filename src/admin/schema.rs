@@ -72,7 +72,8 @@ fn rate() -> Object {
 /// the default (RFC 7396).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI; bodies are read field by field")]
-#[schema(as = TokenFields, additional_properties = false)]
+#[schema(as = TokenFields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TokenFields {
     /// Publishable unless said otherwise; it stays what it is.
     #[schema(schema_with = token_type)]
@@ -121,7 +122,8 @@ pub(super) enum AllowedDomains {
 /// Credits in a period, for each pool; `null`: no limit.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI")]
-#[schema(as = LimitsFields, additional_properties = false)]
+#[schema(as = LimitsFields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LimitsFields {
     /// For core and data set routes.
     core: Option<LimitFields>,
@@ -132,7 +134,8 @@ pub(super) struct LimitsFields {
 /// Credits in a period.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI")]
-#[schema(as = LimitFields, additional_properties = false)]
+#[schema(as = LimitFields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LimitFields {
     /// How many.
     #[schema(schema_with = credits)]
@@ -145,7 +148,8 @@ pub(super) struct LimitFields {
 /// Never more than `burst + rate × t` requests in any stretch of time t.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI")]
-#[schema(as = RateFields, additional_properties = false)]
+#[schema(as = RateFields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RateFields {
     /// Requests per second.
     #[schema(schema_with = rate)]
@@ -158,7 +162,8 @@ pub(super) struct RateFields {
 /// How to rotate.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI")]
-#[schema(as = RotateFields, additional_properties = false)]
+#[schema(as = RotateFields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RotateFields {
     /// How long the old value still works; `0s` by default, at most `366d`.
     #[schema(example = "24h")]
@@ -168,7 +173,8 @@ pub(super) struct RotateFields {
 /// The fields of an account that a client sets.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI")]
-#[schema(as = AccountFields, additional_properties = false)]
+#[schema(as = AccountFields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct AccountFields {
     /// Credits all tokens may use together, for each pool; `null`: any number.
     budget: Option<LimitsFields>,
@@ -177,7 +183,8 @@ pub(super) struct AccountFields {
 /// A request to ask about.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI")]
-#[schema(as = Question, additional_properties = false)]
+#[schema(as = Question)]
+#[serde(deny_unknown_fields)]
 pub(super) struct QuestionFields {
     /// The method; `GET` by default.
     method: Option<String>,

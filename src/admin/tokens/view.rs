@@ -10,7 +10,8 @@ use crate::store::{KeptValue, Listed, StoredToken};
 
 /// Leave to do something with a data set, or with all of a workspace.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Grant, additional_properties = false)]
+#[schema(as = Grant)]
+#[serde(deny_unknown_fields)]
 pub(in crate::admin) struct GrantView {
     /// `WORKSPACE/DATASET` or `WORKSPACE/*`.
     #[schema(example = "MY/CARS")]
