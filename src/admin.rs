@@ -1,0 +1,146 @@
+//! The admin API: tokens, the account, `explain`, health and metrics (`interface.md`, "Admin API").
+//!
+//! Owns the route table, who may call, how JSON is read and written, and the OpenAPI description, which is made from
+//! the handlers. It asks the [`Store`] and the gate's [`Explainer`]; it knows no Pingora and no particular store.
+//! `tokens`, `account`, `explain` and `health` are one file for each resource; `auth` guards `/v1`; `problem` is the one
+//! road from an error to an answer; `fields` reads bodies.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use jiff::Timestamp;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::gate::explanation::Explainer;
+use crate::policy::AccountId;
+use crate::store::Store;
+
+mod account;
+mod auth;
+mod body;
+mod description;
+pub(crate) mod duration;
+mod explain;
+mod fields;
+mod health;
+mod limits;
+mod precondition;
+mod problem;
+mod query;
+mod schema;
+mod tokens;
+
+use problem::Problem;
+
+/// How long requests in flight may still take once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the admin API works with.
+pub struct Admin {
+    /// Where tokens and accounts are.
+    pub store: Arc<dyn Store>,
+    /// The account whose tokens these are.
+    pub account: AccountId,
+    /// Who says whether a request would pass.
+    pub explainer: Arc<dyn Explainer>,
+    /// The metrics of this node, in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+    /// Tollgate's version.
+    pub version: &'static str,
+}
+
+/// What all handlers share.
+struct State {
+    admin: Admin,
+    fresh: tokens::Fresh,
+    /// Held while a secret token is taken out of use.
+    retiring: tokio::sync::Mutex<()>,
+}
+
+type Shared = Arc<State>;
+
+/// The table of routes, and with it the description.
+fn table() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(description::begin())
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::read, tokens::edit, tokens::revoke))
+        .routes(routes!(tokens::values::rotate))
+        .routes(routes!(tokens::values::reveal))
+        .routes(routes!(account::read, account::edit))
+        .routes(routes!(explain::explain))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::openapi_json))
+}
+
+/// The description of the admin API, made from its code. `openapi.json` at the top of the repository is its copy.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    description::complete(table().into_openapi())
+}
+
+/// The admin API as a service.
+pub fn router(admin: Admin) -> axum::Router {
+    let state =
+        Arc::new(State { admin, fresh: tokens::Fresh::default(), retiring: tokio::sync::Mutex::new(()) });
+    let (router, _) = table().split_for_parts();
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(wrong_path)
+        .layer(from_fn_with_state(Arc::clone(&state), auth::require_secret_token))
+        .layer(DefaultBodyLimit::max(body::MAX_BODY))
+        .with_state(state)
+}
+
+async fn wrong_path() -> Response {
+    let detail = "There is nothing at this path; GET /openapi.json lists what there is.";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail).into_response()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let detail = format!(
+        "This path does not take {}; the header Allow lists what it takes.",
+        problem::quote(request.method().as_str())
+    );
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail).into_response()
+}
+
+/// Serves until `shutdown` is done, then lets requests in flight end, for a few seconds at most.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    router: axum::Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
+        // Answers are small and whole; a delay to gather more would only cost time.
+        let _ = stream.set_nodelay(true);
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        shutdown.await;
+        let _ = stop.send(());
+    });
+    let drained = async {
+        if stopped.await.is_ok() {
+            tokio::time::sleep(DRAIN).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        result = server => result,
+        () = drained => Ok(()),
+    }
+}

@@ -1,0 +1,245 @@
+//! Tokens: list, create, read, edit, revoke. Their values (rotate, reveal) are in [`values`].
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+
+use super::Shared;
+use super::auth::Caller;
+use super::body::Body;
+use super::limits::UsageView;
+use super::precondition::{ATTEMPTS, IfMatch, etag, too_busy};
+use super::problem::{Problem, ProblemBody};
+use super::query::Query;
+use super::schema::TokenFields;
+use crate::policy::{Policy, Status, TokenId};
+use crate::store::{StoredToken, Written};
+
+mod fields;
+mod fresh;
+mod last_secret;
+pub(super) mod values;
+mod view;
+
+pub(super) use fresh::Fresh;
+pub(super) use view::{GrantView, TokenView};
+use view::{ListedView, PageView, listed_id, public_value};
+
+/// The largest page.
+const MAX_PAGE: usize = 500;
+/// The page when nobody says how large.
+const DEFAULT_PAGE: usize = 100;
+
+/// The token's id in the path. What is no id is nobody's.
+#[derive(Debug)]
+pub(super) struct Id(pub(super) TokenId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_token())?;
+        TokenId::parse(&text.0).map(Self).ok_or_else(Problem::no_token)
+    }
+}
+
+/// The account's tokens, oldest first, in pages.
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
+    params(
+        ("limit" = Option<usize>, Query, description = "Tokens in a page, 1 to 500; 100 by default.",
+         minimum = 1, maximum = 500),
+        ("cursor" = Option<String>, Query, description = "The page's `next_cursor` of before."),
+    ),
+    responses(
+        (status = 200, description = "A page.", body = PageView),
+        (status = 400, description = "A parameter cannot be taken.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    _: Caller,
+    State(shared): State<Shared>,
+    query: Query,
+) -> Result<Response, Problem> {
+    let mut errors = query.allow(&["limit", "cursor"]);
+    let in_range = |text: &str| text.parse().ok().filter(|n| (1..=MAX_PAGE).contains(n));
+    let limit = query.read("limit", "a whole number from 1 to 500", in_range, &mut errors);
+    let after = query.read("cursor", "the `next_cursor` of an earlier page", read_cursor, &mut errors);
+    if !errors.is_empty() {
+        return Err(Problem::parameters(errors));
+    }
+    let limit = limit.unwrap_or(DEFAULT_PAGE);
+    // One more than the page holds tells whether there is another page.
+    let mut listed =
+        shared.admin.store.list_tokens(&shared.admin.account, after.as_ref(), limit + 1).await?;
+    let more = listed.len() > limit;
+    listed.truncate(limit);
+    let next_cursor = listed.last().filter(|_| more).map(|last| write_cursor(listed_id(last)));
+    let page = PageView { tokens: listed.iter().map(ListedView::from).collect(), next_cursor };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(page)).into_response())
+}
+
+fn write_cursor(id: &TokenId) -> String {
+    hex::encode(id.as_str())
+}
+
+fn read_cursor(text: &str) -> Option<TokenId> {
+    TokenId::parse(std::str::from_utf8(&hex::decode(text).ok()?).ok()?)
+}
+
+/// Makes a token. Every field has a default; the answer shows the value, for a secret token only this once.
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = TokenFields,
+    responses(
+        (status = 201, description = "The new token.", body = TokenView,
+         headers(("Location" = String, description = "Where it is."),
+                 ("ETag" = String, description = "Its version in quotes."))),
+        (status = 422, description = "Some fields cannot be taken; all of them are named.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(super) async fn create(
+    _: Caller,
+    State(shared): State<Shared>,
+    query: Query,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    query.allow_wait()?;
+    let now = (shared.admin.now)();
+    let kind = fields::read_kind(&body);
+    // A time in whole seconds reads better, and the id keeps the milliseconds.
+    let created_at = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let blank = Policy::new(shared.fresh.id(now)?, shared.admin.account.clone(), kind, created_at);
+    let policy = fields::merge(&body, &blank, now)?;
+    let value = fresh::value(kind)?;
+    shared.admin.store.create_token(&policy, &value).await?;
+    let location = HeaderValue::from_str(&format!("/v1/tokens/{}", policy.id));
+    let mut response = show(&policy, Some(value.expose().to_owned()));
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// One token, with what it has used.
+#[utoipa::path(get, path = "/v1/tokens/{id}", tag = "tokens",
+    params(("id" = String, Path, description = "The token's id.")),
+    responses(
+        (status = 200, description = "The token.", body = TokenView,
+         headers(("ETag" = String, description = "Its version in quotes."))),
+        (status = 404, description = "No such token.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(super) async fn read(
+    _: Caller,
+    State(shared): State<Shared>,
+    Id(id): Id,
+    query: Query,
+) -> Result<Response, Problem> {
+    query.allow_none()?;
+    let stored = find(&shared, &id).await?;
+    let (counters, store_now) = shared.admin.store.token_usage(&shared.admin.account, &id).await?;
+    let usage = UsageView::new(&counters, &stored.policy.credit_limit, store_now);
+    let view = TokenView::stored(&stored).with_usage(usage);
+    Ok(([(header::CACHE_CONTROL, "no-store")], [etag(stored.policy.version)], Json(view)).into_response())
+}
+
+/// Edits a token by a merge patch: absent keeps, `null` sets the default.
+#[utoipa::path(patch, path = "/v1/tokens/{id}", tag = "tokens",
+    request_body(content((TokenFields = "application/json"), (TokenFields = "application/merge-patch+json"))),
+    params(
+        ("id" = String, Path, description = "The token's id."),
+        ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
+        ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
+    ),
+    responses(
+        (status = 200, description = "The token as it is now.", body = TokenView,
+         headers(("ETag" = String, description = "Its version in quotes."))),
+        (status = 404, description = "No such token.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 409, description = "The token is revoked, or is the account's last usable secret token.",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "Somebody else wrote first.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 422, description = "Some fields cannot be taken; all of them are named.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(super) async fn edit(
+    _: Caller,
+    State(shared): State<Shared>,
+    Id(id): Id,
+    query: Query,
+    if_match: IfMatch,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    query.allow_wait()?;
+    let now = (shared.admin.now)();
+    change(&shared, &id, &if_match, |policy| fields::merge(&body, policy, now)).await
+}
+
+/// Revokes a token, for good. Its record stays, so that its usage stays known. Revoked again, nothing happens.
+#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens",
+    params(
+        ("id" = String, Path, description = "The token's id."),
+        ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
+        ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
+    ),
+    responses(
+        (status = 200, description = "The revoked token.", body = TokenView),
+        (status = 404, description = "No such token.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 409, description = "It is the account's last usable secret token.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 412, description = "Somebody else wrote first.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(super) async fn revoke(
+    _: Caller,
+    State(shared): State<Shared>,
+    Id(id): Id,
+    query: Query,
+    if_match: IfMatch,
+) -> Result<Response, Problem> {
+    query.allow_wait()?;
+    let revoked = |policy: &Policy| Ok(Policy { status: Status::Revoked, ..policy.clone() });
+    change(&shared, &id, &if_match, revoked).await
+}
+
+/// Writes what `edit` makes of a token. A write that is too late is tried again on what is stored then, if the
+/// client did not name the version it builds on.
+async fn change(
+    shared: &Shared,
+    id: &TokenId,
+    if_match: &IfMatch,
+    edit: impl Fn(&Policy) -> Result<Policy, Problem>,
+) -> Result<Response, Problem> {
+    for _ in 0..ATTEMPTS {
+        let stored = find(shared, id).await?;
+        if_match.check(stored.policy.version)?;
+        let mut policy = edit(&stored.policy)?;
+        if policy.status == Status::Revoked && policy == stored.policy {
+            return Ok(show(&policy, public_value(&stored.value)));
+        }
+        // Held until the write is done, so that two secret tokens cannot vouch for each other and both go.
+        let _retiring = last_secret::keep_one(shared, &stored.policy, &policy).await?;
+        match shared.admin.store.put_policy(&policy).await? {
+            Written::Done { version } => {
+                policy.version = version;
+                return Ok(show(&policy, public_value(&stored.value)));
+            }
+            Written::Conflict { version } => if_match.retry(version)?,
+            Written::Missing => return Err(Problem::no_token()),
+        }
+    }
+    Err(too_busy())
+}
+
+async fn find(shared: &Shared, id: &TokenId) -> Result<StoredToken, Problem> {
+    shared.admin.store.get_token(&shared.admin.account, id).await?.ok_or_else(Problem::no_token)
+}
+
+fn show(policy: &Policy, value: Option<String>) -> Response {
+    let view = TokenView::new(policy, value);
+    ([(header::CACHE_CONTROL, "no-store")], [etag(policy.version)], Json(view)).into_response()
+}

@@ -1,0 +1,121 @@
+//! A token's value: a new one (rotate), and the sealed one shown (reveal). The answers here hold secrets, so nobody
+//! may keep them: `Cache-Control: no-store`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::view::RevealedView;
+use super::{Id, TokenView, find, fresh, show};
+use crate::admin::Shared;
+use crate::admin::auth::Caller;
+use crate::admin::body::Body;
+use crate::admin::duration::{EXPECTED, parse_duration};
+use crate::admin::fields::{Field, Problems};
+use crate::admin::precondition::{ATTEMPTS, IfMatch, too_busy};
+use crate::admin::problem::{Problem, ProblemBody};
+use crate::admin::query::Query;
+use crate::admin::schema::RotateFields;
+use crate::policy::{Policy, Status};
+use crate::store::Written;
+
+/// The longest grace of a replaced value.
+const MAX_GRACE: Duration = Duration::from_secs(366 * 86_400);
+
+/// Gives a token a new value under the same id and policy. The old value works for the grace time.
+#[utoipa::path(post, path = "/v1/tokens/{id}/rotate", tag = "tokens", request_body = Option<RotateFields>,
+    params(
+        ("id" = String, Path, description = "The token's id."),
+        ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
+        ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
+    ),
+    responses(
+        (status = 200, description = "The token with its new value, for a secret token only this once.",
+         body = TokenView, headers(("ETag" = String, description = "Its version in quotes."))),
+        (status = 404, description = "No such token.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 409, description = "The token is revoked.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 412, description = "Somebody else wrote first.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 422, description = "The grace time cannot be taken.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(in crate::admin) async fn rotate(
+    _: Caller,
+    State(shared): State<Shared>,
+    Id(id): Id,
+    query: Query,
+    if_match: IfMatch,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    query.allow_wait()?;
+    let grace = read_grace(&body)?;
+    for _ in 0..ATTEMPTS {
+        let stored = find(&shared, &id).await?;
+        let version = stored.policy.version;
+        if_match.check(version)?;
+        if stored.policy.status == Status::Revoked {
+            let detail = "A revoked token cannot get a new value. Create a new token.";
+            return Err(Problem::new(StatusCode::CONFLICT, "token_revoked", detail));
+        }
+        let value = fresh::value(stored.policy.kind)?;
+        match shared.admin.store.rotate_token(&shared.admin.account, &id, version, &value, grace).await? {
+            Written::Done { version } => {
+                // Only the old value was seen in a browser; the store forgets it with the rotation.
+                let policy = Policy { version, seen_in_browser_at: None, ..stored.policy };
+                return Ok(show(&policy, Some(value.expose().to_owned())));
+            }
+            Written::Conflict { version } => if_match.retry(version)?,
+            Written::Missing => return Err(Problem::no_token()),
+        }
+    }
+    Err(too_busy())
+}
+
+fn read_grace(body: &Value) -> Result<Duration, Problem> {
+    let mut problems = Problems::default();
+    let object = Field::root(body).object(&["grace"], &mut problems);
+    let field = object.and_then(|object| object.field("grace")).and_then(Field::unless_null);
+    let expected = format!("{EXPECTED}, at most 366d");
+    let read = |text: &str| parse_duration(text).filter(|grace| *grace <= MAX_GRACE);
+    let grace = field.map(|field| field.choice(&expected, read, &mut problems));
+    if problems.count() > 0 {
+        return Err(Problem::fields(problems.into_errors()));
+    }
+    Ok(grace.flatten().unwrap_or_default())
+}
+
+/// Shows a token's value.
+#[utoipa::path(post, path = "/v1/tokens/{id}/reveal", tag = "tokens",
+    params(("id" = String, Path, description = "The token's id.")),
+    responses(
+        (status = 200, description = "The value.", body = RevealedView),
+        (status = 404, description = "No such token.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 409, description = "The value cannot be opened, and why.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(in crate::admin) async fn reveal(
+    caller: Caller,
+    State(shared): State<Shared>,
+    Id(id): Id,
+    query: Query,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    query.allow_none()?;
+    let mut problems = Problems::default();
+    Field::root(&body).object(&[], &mut problems);
+    if problems.count() > 0 {
+        return Err(Problem::fields(problems.into_errors()));
+    }
+    let value = shared.admin.store.reveal_token(&shared.admin.account, &id).await?;
+    let value = value.ok_or_else(Problem::no_token)?;
+    tracing::info!(by = %caller.token_id, token_id = %id, "a token's value was revealed");
+    let view = RevealedView { token: value.expose().to_owned() };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())
+}
