@@ -47,6 +47,8 @@ mod datasets;
 mod probe;
 #[path = "dataset_service/reply.rs"]
 mod reply;
+#[path = "dataset_service/request.rs"]
+mod request;
 #[path = "dataset_service/routes.rs"]
 mod routes;
 #[path = "dataset_service/select.rs"]

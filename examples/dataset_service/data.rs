@@ -6,8 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize, Serializer};
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 use crate::catalog::{CORE, Catalog, Location};
 use crate::dataset::{Dataset, Record, parse_records};
 use crate::reply::{Failure, json_reply};
+use crate::request::{Segments, Whole};
 use crate::routes::Service;
 use crate::select::{Query, QueryError, Selection};
 
@@ -48,7 +48,7 @@ impl Serialize for Batch<'_> {
 /// `GET /{v}/data/{workspace}/{dataset}[/{key}[/{subkey}]]`
 pub(crate) async fn read(
     State(service): State<Arc<Service>>,
-    Path(path): Path<DataPath>,
+    Segments(path): Segments<DataPath>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
     answer(&service.catalog.read(), &path, raw.as_deref())
@@ -57,7 +57,7 @@ pub(crate) async fn read(
 /// `GET /{v}/time-series/{id}[/{key}[/{subkey}]]`
 pub(crate) async fn read_series(
     State(service): State<Arc<Service>>,
-    Path(SeriesPath { id, key, subkey }): Path<SeriesPath>,
+    Segments(SeriesPath { id, key, subkey }): Segments<SeriesPath>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
     let path = DataPath { workspace: CORE.to_owned(), dataset: id, key, subkey };
@@ -92,8 +92,8 @@ fn split<'a>(segment: Option<&'a str>, separator: &str) -> Vec<&'a str> {
 /// `POST /{v}/record/{workspace}/{dataset}` and `POST /{v}/data/{workspace}/{dataset}`: writes records by their place.
 pub(crate) async fn write(
     State(service): State<Arc<Service>>,
-    Path(path): Path<DataPath>,
-    body: Bytes,
+    Segments(path): Segments<DataPath>,
+    Whole(body): Whole,
 ) -> Result<Response, Failure> {
     let records = parse_records(parse_json(&body)?)?;
     let location = Location::new(&path.workspace, &path.dataset);
@@ -104,8 +104,8 @@ pub(crate) async fn write(
 /// `PUT /{v}/data/{workspace}/{dataset}/{key}[/{subkey}]`: what is sent replaces what stands there.
 pub(crate) async fn replace(
     State(service): State<Arc<Service>>,
-    Path(path): Path<DataPath>,
-    body: Bytes,
+    Segments(path): Segments<DataPath>,
+    Whole(body): Whole,
 ) -> Result<Response, Failure> {
     let records = parse_records(parse_json(&body)?)?;
     let location = Location::new(&path.workspace, &path.dataset);
@@ -118,8 +118,8 @@ pub(crate) async fn replace(
 /// `PATCH /{v}/data/{workspace}/{dataset}/{key}[/{subkey}]`: merges one object into each record that stands there.
 pub(crate) async fn patch(
     State(service): State<Arc<Service>>,
-    Path(path): Path<DataPath>,
-    body: Bytes,
+    Segments(path): Segments<DataPath>,
+    Whole(body): Whole,
 ) -> Result<Response, Failure> {
     let Value::Object(change) = parse_json(&body)? else {
         return Err(Failure::NotJson { reason: "a JSON object was expected".to_owned() });
@@ -136,7 +136,7 @@ pub(crate) async fn patch(
 /// `DELETE /{v}/data/{workspace}/{dataset}/{key}[/{subkey}]`; `from`, `to` and `where` narrow it down.
 pub(crate) async fn delete(
     State(service): State<Arc<Service>>,
-    Path(path): Path<DataPath>,
+    Segments(path): Segments<DataPath>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
     let selection = Selection::parse(&Query::parse(raw.as_deref()))?;

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -16,6 +15,7 @@ use crate::catalog::{CORE, Location};
 use crate::data::{done, no_dataset, parse_json, writable};
 use crate::dataset::{Dataset, Record, Schema};
 use crate::reply::{Failure, json_reply};
+use crate::request::{Segments, Whole};
 use crate::routes::Service;
 use crate::select::Query;
 
@@ -35,7 +35,7 @@ impl SetPath {
 /// `GET /{v}/datasets/{workspace}[?limit=N]`
 pub(crate) async fn list(
     State(service): State<Arc<Service>>,
-    Path(path): Path<SetPath>,
+    Segments(path): Segments<SetPath>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
     let limit = Query::parse(raw.as_deref()).number("limit", 1)?.unwrap_or(u64::MAX);
@@ -55,7 +55,7 @@ pub(crate) async fn inventory(State(service): State<Arc<Service>>) -> Response {
 /// `GET /{v}/datasets/{workspace}/{dataset}`
 pub(crate) async fn describe(
     State(service): State<Arc<Service>>,
-    Path(path): Path<SetPath>,
+    Segments(path): Segments<SetPath>,
 ) -> Result<Response, Failure> {
     let location = path.location();
     let catalog = service.catalog.read();
@@ -66,8 +66,8 @@ pub(crate) async fn describe(
 /// `POST /{v}/datasets/{workspace}`: the body names the new data set.
 pub(crate) async fn create(
     State(service): State<Arc<Service>>,
-    Path(path): Path<SetPath>,
-    body: Bytes,
+    Segments(path): Segments<SetPath>,
+    Whole(body): Whole,
 ) -> Result<Response, Failure> {
     let wish = parse_wish(&body)?;
     let Some(id) = ["id", "datasetId", "name"].iter().find_map(|name| wish.get(*name)?.as_str()) else {
@@ -80,8 +80,8 @@ pub(crate) async fn create(
 /// `POST /{v}/datasets/{workspace}/{dataset}`: creates it, or changes the one that is there, as some clients do.
 pub(crate) async fn create_or_change(
     State(service): State<Arc<Service>>,
-    Path(path): Path<SetPath>,
-    body: Bytes,
+    Segments(path): Segments<SetPath>,
+    Whole(body): Whole,
 ) -> Result<Response, Failure> {
     let wish = parse_wish(&body)?;
     let location = path.location();
@@ -92,8 +92,8 @@ pub(crate) async fn create_or_change(
 /// `PATCH /{v}/datasets/{workspace}/{dataset}`: changes which fields place a record.
 pub(crate) async fn change(
     State(service): State<Arc<Service>>,
-    Path(path): Path<SetPath>,
-    body: Bytes,
+    Segments(path): Segments<SetPath>,
+    Whole(body): Whole,
 ) -> Result<Response, Failure> {
     reshape(&service, &path.location(), &parse_wish(&body)?)
 }
@@ -101,7 +101,7 @@ pub(crate) async fn change(
 /// `DELETE /{v}/datasets/{workspace}/{dataset}`
 pub(crate) async fn remove(
     State(service): State<Arc<Service>>,
-    Path(path): Path<SetPath>,
+    Segments(path): Segments<SetPath>,
 ) -> Result<Response, Failure> {
     let location = path.location();
     let mut catalog = service.catalog.write();

@@ -7,7 +7,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +14,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use crate::reply::{Failure, json_reply};
+use crate::request::Segments;
 
 /// One chunk of a long body; longer bodies repeat it.
 const BLOCK_LENGTH: usize = 64 * 1024;
@@ -41,7 +41,7 @@ pub(crate) async fn status() -> Response {
 }
 
 /// `GET /{v}/bytes/{n}`: a body of `n` bytes, with its length said ahead.
-pub(crate) async fn bytes(Path((_, length)): Path<(String, String)>) -> Result<Response, Failure> {
+pub(crate) async fn bytes(Segments((_, length)): Segments<(String, String)>) -> Result<Response, Failure> {
     let length = parse_segment("n", &length, 0, u64::MAX)?;
     let chunks = stream::unfold(length, |left| async move {
         let take = left.min(u64::try_from(BLOCK_LENGTH).unwrap_or(u64::MAX));
@@ -64,7 +64,7 @@ pub(crate) async fn echo_length(body: Body) -> Result<Response, Failure> {
 }
 
 /// `/{v}/fail/{status}`: answers that status. A status below 200 is not an answer but a notice before one, so none is sent.
-pub(crate) async fn fail(Path((_, status)): Path<(String, String)>) -> Result<Response, Failure> {
+pub(crate) async fn fail(Segments((_, status)): Segments<(String, String)>) -> Result<Response, Failure> {
     let code = parse_segment("status", &status, 200, 599)?;
     let status = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -75,7 +75,7 @@ pub(crate) async fn fail(Path((_, status)): Path<(String, String)>) -> Result<Re
 }
 
 /// `/{v}/slow/{ms}`: answers after that time.
-pub(crate) async fn slow(Path((_, wait)): Path<(String, String)>) -> Result<Response, Failure> {
+pub(crate) async fn slow(Segments((_, wait)): Segments<(String, String)>) -> Result<Response, Failure> {
     let wait = parse_segment("ms", &wait, 0, LONGEST_WAIT)?;
     tokio::time::sleep(Duration::from_millis(wait)).await;
     Ok(json_reply(StatusCode::OK, &json!({"waited": wait})))

@@ -47,8 +47,12 @@ pub(crate) enum Failure {
     NotASchema { reason: &'static str },
     #[error("`{name}` in the path must be a whole number from {least} to {most}")]
     BadSegment { name: &'static str, least: u64, most: u64 },
+    #[error("the path is not readable as UTF-8 once decoded")]
+    BadPath,
     #[error("the body broke off")]
     BrokenBody,
+    #[error("the body is longer than a write may be")]
+    TooLong,
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error(transparent)]
@@ -63,10 +67,12 @@ impl Failure {
             }
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Exists { .. } => StatusCode::CONFLICT,
+            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ReadOnly { .. } => StatusCode::FORBIDDEN,
             Self::NotJson { .. }
             | Self::NotASchema { .. }
             | Self::BadSegment { .. }
+            | Self::BadPath
             | Self::BrokenBody
             | Self::Query(_)
             | Self::Record(_) => StatusCode::BAD_REQUEST,

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Span;
@@ -17,6 +17,7 @@ use crate::catalog::{CORE, Catalog, Location};
 use crate::data::no_dataset;
 use crate::dataset::{Dataset, Record};
 use crate::reply::{Failure, json_reply};
+use crate::request::Segments;
 use crate::routes::Service;
 use crate::select::{Query, QueryError, Selection, parse_date};
 
@@ -31,7 +32,7 @@ pub(crate) struct StockPath {
 /// `GET /{v}/stock/{symbol}/quote`
 pub(crate) async fn quote(
     State(service): State<Arc<Service>>,
-    Path(path): Path<StockPath>,
+    Segments(path): Segments<StockPath>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
     let selection = Selection::parse(&Query::parse(raw.as_deref()))?;
@@ -43,7 +44,7 @@ pub(crate) async fn quote(
 /// `GET /{v}/stock/{symbol}/chart[/{range}]` and `…/chart/date/{date}`; the range may also stand in the query.
 pub(crate) async fn chart(
     State(service): State<Arc<Service>>,
-    Path(path): Path<StockPath>,
+    Segments(path): Segments<StockPath>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
     let query = Query::parse(raw.as_deref());
@@ -81,7 +82,7 @@ pub(crate) async fn market_batch(
 /// `GET /{v}/stock/{symbol}/batch?types=…`
 pub(crate) async fn batch(
     State(service): State<Arc<Service>>,
-    Path(path): Path<StockPath>,
+    Segments(path): Segments<StockPath>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
     let parts = batch_of(&service.catalog.read(), &path.symbol, &Query::parse(raw.as_deref()))?;

@@ -131,6 +131,7 @@ async fn says_what_is_wrong_in_json_with_the_fitting_status() {
             "`interval` must be a whole number of 1 or more",
         ),
         (Method::GET, "/v1/fail/600", 400, "`status` in the path must be a whole number from 200 to 599"),
+        (Method::GET, "/v1/data/MY/CARS/%FF", 400, "the path is not readable as UTF-8"),
         (Method::GET, "/v1", 404, "nothing is served at this path"),
         (Method::DELETE, "/v1/status", 405, "this path does not take that method"),
         (Method::POST, "/v1/record/CORE/QUOTE", 400, "the body is not JSON: EOF while parsing"),
@@ -209,6 +210,12 @@ async fn refuses_writes_that_do_not_fit_and_keeps_what_was_there() {
         let answer = bench.write(method.clone(), path, body.clone()).await;
         assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.json());
     }
+    let long = Body::from(vec![b' '; 16 * 1024 * 1024 + 1]);
+    let answer = bench.send(Method::POST, "/v1/record/MY/CARS", long).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &json!("the body is longer than a write may be"))
+    );
     assert_eq!(bench.get("/v1/data/MY/CARS").await.body, before);
 }
 
