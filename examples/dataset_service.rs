@@ -66,16 +66,22 @@ const USAGE: &str = "usage: dataset_service [--listen 127.0.0.1:9000]    (port 0
 /// How long open answers may go on after a signal. Streams of ticks never end by themselves.
 const GRACE: Duration = Duration::from_secs(1);
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let address = match parse_arguments(env::args().skip(1)) {
         Ok(address) => address,
         Err(reason) => {
             eprintln!("{reason}\n{USAGE}");
-            return Ok(ExitCode::from(2));
+            return ExitCode::from(2);
         }
     };
-    tokio::runtime::Runtime::new()?.block_on(serve(address))?;
-    Ok(ExitCode::SUCCESS)
+    let served = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+    match served.and_then(|runtime| runtime.block_on(serve(address))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dataset_service: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Reads `--listen ADDRESS` or `--listen=ADDRESS`. The error is a sentence for the person who typed it.
