@@ -102,7 +102,8 @@ impl Gate {
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        let request = Request::read(session);
+        let target = facts::raw_target(session);
+        let request = Request::read(session, &target);
         let decision = self.judge().decide(&request, &mut visit.trail).await;
         let now = Instant::now();
         visit.decided = Some(now);
@@ -148,7 +149,7 @@ impl Gate {
         let (Verdict::Passed(_), Some(policy)) = (&visit.verdict, &visit.trail.policy) else {
             return Error::e_explain(ErrorType::InternalError, "a request without a Pass was to be forwarded");
         };
-        let request = Request::read(session);
+        let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
         forward::strip(upstream)?;
         let sender = forward::Sender {

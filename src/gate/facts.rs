@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
 use pingora::proxy::Session;
@@ -25,11 +26,11 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads the request of a session.
-    pub(super) fn read(session: &'a Session) -> Self {
+    /// Reads the request of a session, with its target as [`raw_target`] gave it.
+    pub(super) fn read(session: &'a Session, target: &'a [u8]) -> Self {
         let header = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
-        Self { method: &header.method, target: header.raw_path(), headers: &header.headers, peer }
+        Self { method: &header.method, target, headers: &header.headers, peer }
     }
 
     /// Every value of one header.
@@ -68,6 +69,25 @@ impl<'a> Request<'a> {
         }
         Some(client)
     }
+}
+
+/// The target as it stands on the request line. Pingora's own view of it has lost a fragment already, and a request
+/// with one is to be refused, not mended (`policy.md`, "Canonical target").
+///
+/// One thing is gone even here: a raw space, quote, angle bracket or control byte in the target. Pingora percent-encodes
+/// those before it parses the line; what is judged and sent is then that encoded form.
+pub(super) fn raw_target(session: &Session) -> Bytes {
+    let Some(http1) = session.as_downstream().as_http1() else {
+        return Bytes::copy_from_slice(session.req_header().raw_path());
+    };
+    let head = http1.get_headers_raw_bytes();
+    let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    let line = head.get(start..).unwrap_or_default();
+    let line = line.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let mut words = line.splitn(2, |byte| *byte == b' ');
+    let after_method = words.nth(1).unwrap_or_default();
+    let end = after_method.iter().rposition(|byte| *byte == b' ').unwrap_or(after_method.len());
+    head.slice_ref(after_method.get(..end).unwrap_or_default())
 }
 
 /// An entry of `X-Forwarded-For`: an address, perhaps with a port.

@@ -1,1 +1,5 @@
-fn main() {}
+//! The one integration binary: real processes, real sockets, real stores.
+
+mod harness;
+
+mod refusals;
