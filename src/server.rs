@@ -21,6 +21,7 @@ use crate::policy::AccountId;
 use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
 use crate::store::Store;
 use crate::store::embedded::{Clock, EmbeddedStore};
+use crate::store::redis::{RedisClock, RedisSettings, RedisStore};
 use crate::store::seal::Sealer;
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
@@ -150,7 +151,18 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
             Ok(Arc::new(EmbeddedStore::open(path, sealer, Clock::system())?))
         }
         StoreUrl::Redis { host, port, db, username, password } => {
-            let _ = (host,port,db,username,password); panic!()
+            tracing::info!(host, port, db, "store: redis");
+            let settings = RedisSettings {
+                host: host.clone(),
+                port: *port,
+                db: *db,
+                username: username.clone(),
+                password: password.as_ref().map(|secret| secret.expose().to_owned()),
+                prefix: config.store.prefix.clone(),
+                timeout: config.store.timeout,
+                clock: RedisClock::Store,
+            };
+            Ok(Arc::new(RedisStore::connect(settings, sealer).await?))
         }
     }
 }
@@ -203,6 +215,7 @@ fn start_admin(
         account: AccountId::default_account(),
         explainer: gate.clone(),
         metrics: Arc::new(move || metrics.metrics()),
+        started,
         now: jiff::Timestamp::now,
         version: env!("CARGO_PKG_VERSION"),
     });

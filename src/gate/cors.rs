@@ -8,6 +8,7 @@ use pingora::http::ResponseHeader;
 
 use super::facts::Request;
 use crate::policy::domain::Page;
+use crate::policy::token::contains_token;
 use crate::policy::{DomainMode, Policy};
 
 /// What cross-origin pages may do.
@@ -39,7 +40,7 @@ pub(super) fn allowed_origin(
 ) -> Option<HeaderValue> {
     let mut values = request.headers.get_all(header::ORIGIN).iter();
     let (Some(origin), None) = (values.next(), values.next()) else { return None };
-    let readable = page.origin().is_some() || origin.as_bytes() == b"null";
+    let readable = (page.origin().is_some() || origin.as_bytes() == b"null") && !contains_token(origin.as_bytes());
     let admitted = policy.is_none_or(|policy| {
         policy.domain_mode == DomainMode::Report || policy.allowed_domains.admit(page, client).is_ok()
     });

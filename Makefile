@@ -1,0 +1,36 @@
+# The commands of the repository. Each installs what it needs and says so; all are quick when nothing is missing.
+SHELL := /usr/bin/env bash
+CARGO ?= cargo
+# Every YAML file that is shipped as a configuration.
+CONFIGS := proxy.yaml $(wildcard deploy/*.yaml)
+FUZZ_SECONDS ?= 60
+
+.PHONY: run test check fuzz setup-run setup-test
+
+run: setup-run ## build, start the sample data sets and Tollgate, serve until Ctrl-C
+	$(CARGO) build --release --bin tollgate --example dataset_service
+	@exec scripts/run
+
+test: setup-test ## all tests
+	@rm -rf target/tmp/evidence
+	$(CARGO) build --bin tollgate --example dataset_service
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --all-targets; else $(CARGO) test --all-targets; fi
+	$(CARGO) test --doc
+	@scripts/sealed target/tmp/evidence
+
+check: setup-test ## what CI runs
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
+	$(CARGO) build --bin tollgate
+	target/debug/tollgate check $(CONFIGS)
+	$(MAKE) test
+
+fuzz: setup-run ## every fuzz target for FUZZ_SECONDS each
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+setup-run:
+	@scripts/setup run
+
+setup-test:
+	@scripts/setup test
