@@ -16,7 +16,7 @@ use crate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDiges
 pub mod embedded;
 pub mod keys;
 pub mod record;
-// pub mod redis;
+pub mod redis;
 pub mod seal;
 
 /// Why a store did not answer.
@@ -90,6 +90,10 @@ pub enum Written {
 /// The name of one taking of credits: a ULID. A settlement names it, so each counts once however often it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeaseId(pub ulid::Ulid);
+
+/// How long a taking that is not settled is known; after that it is spent in full (`ledger.md`). A lease's name is
+/// never used again once it is settled.
+const LEASE_LIFE: Duration = Duration::from_hours(24);
 
 /// Credits to take for one request.
 #[derive(Debug, Clone)]

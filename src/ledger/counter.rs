@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp, Unit, civil::DateTime, tz::TimeZone};
 
+use crate::policy::cost::MAX_CREDITS;
 use crate::policy::{Credits, Period};
 
 /// When the period around `now` began: UTC, by the calendar. [`Period::None`] began with the epoch.
@@ -94,7 +95,8 @@ impl Counter {
             if slot.start < start {
                 *slot = Slot { start, used: 0 };
             }
-            slot.used = slot.used.saturating_add(credits.0);
+            // The same end as the Redis store's, which counts in doubles.
+            slot.used = slot.used.saturating_add(credits.0).min(MAX_CREDITS);
         }
     }
 

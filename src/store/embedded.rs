@@ -58,9 +58,6 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// How long a taking that is not settled is known. After that it is spent in full.
-const LEASE_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// A store in one file. Dropping it waits until everything that was queued is written.
 #[derive(Debug)]
 pub struct EmbeddedStore {

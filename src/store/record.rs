@@ -46,7 +46,7 @@ use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId, TokenKind};
 mod read;
 mod write;
 
-pub(super) use read::{BadRecord, parse_account, parse_budget, parse_terms};
+pub(super) use read::{BadRecord, budget_field, limit_field, parse_account, parse_budget, parse_terms};
 pub(super) use write::{account_fields, policy_fields, value_fields};
 
 /// What may change a field of a record.
@@ -177,8 +177,8 @@ impl TokenRecord {
             (Kept::Clear(token), _) => Ok(token.clone()),
             (_, None) => Err(SealError::NoMasterKey),
             (Kept::Nothing, Some(_)) => Err(SealError::NotKept),
-            (Kept::Sealed(sealed), Some(sealer)) => {
-                let token = sealer.open(&self.policy.id, sealed)?;
+            (Kept::Sealed(text), Some(sealer)) => {
+                let token = sealer.open(&self.policy.id, text)?;
                 if token.digest() == self.digest { Ok(token) } else { Err(SealError::WrongKey) }
             }
         }

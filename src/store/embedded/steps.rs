@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::super::keys::{parse_pointer, pointer_text};
@@ -39,6 +39,9 @@ pub(super) struct Rotation {
     pub(super) kept: Kept,
     pub(super) grace: Duration,
 }
+
+/// How long things are kept that say nothing any more.
+const SWEEP_MARGIN: SignedDuration = SignedDuration::from_hours(1);
 
 fn taken_already(what: &str) -> Stopped {
     StoreError::Unavailable(format!("{what} belongs to another token already; make a new one")).into()
@@ -218,15 +221,17 @@ impl<'txn> Tables<'txn> {
     /// Forgets what says nothing any more: leases that are spent in full, digests whose grace is over, throttles
     /// that are at rest.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Result<(), Stopped> {
-        self.leases.retain(|_, text| Lease::parse(text).is_none_or(|lease| !lease.is_over(now)))?;
-        self.pace.retain(|_, cell| cell > now.as_microsecond())?;
+        // Not to the minute: a clock that steps back a little must find what it knew.
+        let past = now.checked_sub(SWEEP_MARGIN).unwrap_or(Timestamp::MIN);
+        self.leases.retain(|_, text| Lease::parse(text).is_none_or(|lease| !lease.is_over(past)))?;
+        self.pace.retain(|_, cell| cell > past.as_microsecond())?;
         let mut over = Vec::new();
         for entry in self.digests.iter()? {
             let (digest, pointer) = entry?;
             let token =
                 parse_pointer(pointer.value()).and_then(|(account, id)| self.token(&account, &id).ok()?);
             let parsed = TokenDigest::parse_hex(digest.value());
-            if token.zip(parsed).is_some_and(|(token, parsed)| !token.answers_to(&parsed, now)) {
+            if token.zip(parsed).is_some_and(|(token, parsed)| !token.answers_to(&parsed, past)) {
                 over.push(digest.value().to_owned());
             }
         }

@@ -12,12 +12,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::super::StoreError;
 use super::super::record::{BadRecord, Fields, token_name};
+use super::super::{LEASE_LIFE, StoreError};
 use crate::ledger::{Counter, Slot, Standing, Taken};
 use crate::policy::{AccountId, Credits, Limit, Pool, TokenId};
 
@@ -168,7 +168,8 @@ impl Lease {
 
     /// Whether it is so old that it counts as spent in full.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        self.taken_at().is_none_or(|taken| now.duration_since(taken).unsigned_abs() >= super::LEASE_LIFE)
+        let life = SignedDuration::try_from(LEASE_LIFE).unwrap_or(SignedDuration::MAX);
+        self.taken_at().is_none_or(|taken| now.duration_since(taken) >= life)
     }
 
     /// Whether it is the lease of this charge.

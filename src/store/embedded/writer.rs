@@ -120,7 +120,7 @@ fn write_all(file: &StoreFile, clock: &Clock, jobs: &Receiver<Box<dyn Job>>) {
             swept = Some(now);
         }
         for job in batch {
-            job.answer(committed.as_ref().map(|()| ()).map_err(String::as_str));
+            job.answer(committed.as_ref().copied().map_err(String::as_str));
         }
     }
 }

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Fields, Former, Kept, TokenRecord};
+use crate::policy::domain::DomainRule;
 use crate::policy::record::Account;
-use crate::policy::{Grant, Limit, Policy};
+use crate::policy::{Grant, Limit, Operation, Policy};
 
 fn text<T: ToString>(value: Option<T>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
@@ -18,11 +19,11 @@ fn fields<const N: usize>(list: [(&str, String); N]) -> Fields {
 /// The fields of a policy: all of a token's record but what is about its value.
 pub(in crate::store) fn policy_fields(policy: &Policy) -> Fields {
     let dataset = |grant: &Grant| {
-        let operations: Vec<_> = grant.operations().iter().map(|operation| operation.as_str()).collect();
+        let operations: Vec<_> = grant.operations().iter().map(Operation::as_str).collect();
         json!({ "dataset": grant.dataset(), "operations": operations })
     };
     let datasets: Vec<_> = policy.grants.iter().map(dataset).collect();
-    let domains: Vec<_> = policy.allowed_domains.iter().map(|rule| rule.as_str()).collect();
+    let domains: Vec<_> = policy.allowed_domains.iter().map(DomainRule::as_str).collect();
     fields([
         ("id", policy.id.to_string()),
         ("account", policy.account.to_string()),

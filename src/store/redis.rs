@@ -1,0 +1,229 @@
+//! The store of a fleet: one Redis that all nodes share.
+//!
+//! Owns the order of its commands ([`seam`], [`pointers`]); one step is one script, so it happens whole or not at all ([`scripts`], `*.lua`).
+//! Key names come from [`super::keys`], fields from [`super::record`]. `take.lua` mirrors [`crate::ledger::take`]; the
+//! conformance suite holds the two together. All periods, throttles and graces go by the server's clock.
+//!
+//! A pointer leads from a digest to a record. The two may lie on different nodes of a cluster, so they cannot be written
+//! in one step. So a pointer is only a hint: the record itself says which digests it answers to. Pointers are
+//! written before the record and removed after it; one that is left over by a crash leads nowhere and does no harm.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use redis::{Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value};
+
+use super::keys::Keys;
+use super::record::{Fields, TokenRecord};
+use super::seal::Sealer;
+use super::{Charge, StoreError};
+use crate::ledger::Counter;
+use crate::policy::record::Account;
+use crate::policy::{AccountId, PerPool, Pool, TokenId};
+
+mod answers;
+mod link;
+mod pointers;
+mod scripts;
+mod seam;
+
+use answers::{strange, unreadable};
+use link::{Again, Failure, Link};
+use scripts::Scripts;
+
+/// Which clock a Redis store goes by.
+#[derive(Debug, Clone)]
+pub enum RedisClock {
+    /// The server's.
+    Store,
+    /// This one, in microseconds since the epoch: for tests only.
+    Fixed(Arc<AtomicI64>),
+}
+
+/// Where the server is, and how to speak to it.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// `redis://HOST[:PORT][/DB]`, or `unix:///PATH`. May carry user name and password.
+    pub url: String,
+    /// The number of the database; `None`: the URL's, or 0.
+    pub database: Option<i64>,
+    /// The user name; `None`: the URL's, or none.
+    pub username: Option<String>,
+    /// The password; `None`: the URL's, or none.
+    pub password: Option<String>,
+    /// What all keys begin with ([`super::keys::DEFAULT_PREFIX`]).
+    pub prefix: String,
+    /// How long one call may take, connecting included.
+    pub timeout: Duration,
+    /// The clock.
+    pub clock: RedisClock,
+}
+
+impl RedisSettings {
+    /// Settings for the server at `url`: default prefix, one second's timeout, the server's clock.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            database: None,
+            username: None,
+            password: None,
+            prefix: super::keys::DEFAULT_PREFIX.to_owned(),
+            timeout: Duration::from_secs(1),
+            clock: RedisClock::Store,
+        }
+    }
+}
+
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisSettings").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// Why a Redis store cannot be made. A server that is away is no reason: it is asked when it is needed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address is none.
+    #[error("the Redis address is not usable ({0}); use redis://HOST:PORT/DB")]
+    Address(String),
+    /// Braces in the prefix would set the hash tag of Redis Cluster.
+    #[error("the prefix `{0}` holds a brace; use one without")]
+    Prefix(String),
+}
+
+/// A store in Redis. The connection is made at the first call and shared by all.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Link,
+    keys: Keys,
+    scripts: Scripts,
+    sealer: Option<Sealer>,
+    clock: RedisClock,
+}
+
+impl RedisStore {
+    /// Makes the store. It does not speak to the server yet.
+    pub fn connect(settings: &RedisSettings, sealer: Option<Sealer>) -> Result<Self, ConnectError> {
+        if settings.prefix.contains(['{', '}']) {
+            return Err(ConnectError::Prefix(settings.prefix.clone()));
+        }
+        let client = open_client(settings).map_err(|error| ConnectError::Address(error.to_string()))?;
+        Ok(Self {
+            link: Link::new(client, settings.timeout),
+            keys: Keys::new(&settings.prefix),
+            scripts: Scripts::new(),
+            sealer,
+            clock: settings.clock.clone(),
+        })
+    }
+
+    /// The time as scripts take it: empty for the server's own.
+    fn clock_text(&self) -> String {
+        match &self.clock {
+            RedisClock::Store => String::new(),
+            RedisClock::Fixed(micros) => micros.load(Ordering::SeqCst).to_string(),
+        }
+    }
+
+    fn time(&self, answer: Value) -> Result<Timestamp, StoreError> {
+        match &self.clock {
+            RedisClock::Store => answers::time(answer),
+            RedisClock::Fixed(micros) => {
+                Timestamp::from_microsecond(micros.load(Ordering::SeqCst)).map_err(|_| strange("TIME"))
+            }
+        }
+    }
+
+    /// Reads the hashes at these keys, and the clock.
+    async fn read(&self, keys: &[String]) -> Result<(Timestamp, Vec<Result<Value, RedisError>>), StoreError> {
+        let mut pipeline = Pipeline::with_capacity(keys.len() + 1);
+        pipeline.cmd("TIME");
+        for key in keys {
+            pipeline.cmd("HGETALL").arg(key);
+        }
+        pipeline.ignore_errors();
+        let unavailable = |failure: Failure| failure.into_store_error("");
+        let mut answers = self.link.send(&pipeline, Again::Yes).await.map_err(unavailable)?;
+        if answers.len() != keys.len() + 1 {
+            return Err(strange("HGETALL"));
+        }
+        let time = answers.remove(0).map_err(|error| unavailable(error.into()))?;
+        Ok((self.time(time)?, answers))
+    }
+
+    /// Reads one hash, and the clock.
+    async fn read_one(&self, key: &str) -> Result<(Timestamp, Option<Fields>), StoreError> {
+        let (now, mut answers) = self.read(&[key.to_owned()]).await?;
+        let answer = answers.pop().unwrap_or(Ok(Value::Nil));
+        let answer = answer.map_err(|error| Failure::from(error).into_store_error(key))?;
+        Ok((now, answers::fields(answer, key)?))
+    }
+
+    async fn token(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+    ) -> Result<(Timestamp, Option<TokenRecord>), StoreError> {
+        let key = self.keys.token(account, id);
+        let (now, fields) = self.read_one(&key).await?;
+        let parse =
+            |fields| TokenRecord::parse(&fields, account, id).map_err(|problem| unreadable(&key, &problem));
+        Ok((now, fields.map(parse).transpose()?))
+    }
+
+    /// Runs one script once.
+    async fn run(
+        &self,
+        script: &scripts::Script,
+        keys: &[String],
+        args: Vec<String>,
+        again: Again,
+    ) -> Result<Value, StoreError> {
+        let answers = self.link.run(script, vec![script.call(keys, args)], again).await;
+        let key = keys.first().map(String::as_str).unwrap_or_default();
+        answers.map_err(|failure| failure.into_store_error(key))?.pop().ok_or_else(|| strange("a script"))
+    }
+
+    async fn ask(&self, command: Cmd, again: Again) -> Result<Value, StoreError> {
+        self.link.ask(command, again).await.map_err(|failure| failure.into_store_error("of a digest"))
+    }
+
+    async fn usage(&self, key: impl Fn(Pool) -> String) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+        let keys = Pool::ALL.map(key);
+        let (now, answers) = self.read(&keys).await?;
+        let mut counters = PerPool::default();
+        for ((pool, key), answer) in Pool::ALL.into_iter().zip(&keys).zip(answers) {
+            let answer = answer.map_err(|error| Failure::from(error).into_store_error(key))?;
+            *counters.get_mut(pool) = answers::counter(answer, key)?;
+        }
+        Ok((counters, now))
+    }
+}
+
+fn open_client(settings: &RedisSettings) -> Result<Client, RedisError> {
+    let info = settings.url.as_str().into_connection_info()?;
+    let mut redis = info.redis_settings().clone();
+    if let Some(database) = settings.database {
+        redis = redis.set_db(database);
+    }
+    if let Some(username) = &settings.username {
+        redis = redis.set_username(username);
+    }
+    if let Some(password) = &settings.password {
+        redis = redis.set_password(password);
+    }
+    Client::open(info.set_redis_settings(redis))
+}
+
+/// A record's fields as arguments.
+fn flat(fields: Fields) -> impl Iterator<Item = String> {
+    fields.into_iter().flat_map(|(name, value)| [name, value])
+}
+
+/// What a charge draws on, as its lease names it.
+fn drawn_on(charge: &Charge) -> String {
+    format!("{}/{}", charge.token, charge.pool.as_str())
+}

@@ -1,0 +1,168 @@
+-- The ledger's arithmetic, as in src/ledger: calendar periods, counters, throttle. It stands before each script that
+-- counts. All numbers are whole and below 2^53, where doubles are exact. Times are microseconds since the epoch,
+-- starts of periods are seconds.
+
+local MAX_CREDITS = 9007199254740991
+local PERIODS = { 'hour', 'day', 'month', 'none' }
+local SLOT_OF = { hour = 'hour', day = 'day', month = 'month', none = 'ever' }
+
+-- Ends the script's work with "this record cannot be read": which key, and what is wrong with it.
+local function unreadable(key, why)
+  return { 'unreadable', key, why }
+end
+
+-- The time: as given (tests), or the server's.
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- Reads a whole number; nil: it is none.
+local function whole(written)
+  return string.match(written, '^%d+$') and tonumber(written)
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The day, counted from the epoch, that begins the month around a day. Years are counted from the first of March, so
+-- that the leap day comes last and the lengths of months follow one line.
+local function first_of_month(day)
+  local shifted = day + 719468
+  local era = math.floor(shifted / 146097)
+  local of_era = shifted - era * 146097
+  local year = math.floor(
+    (of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local of_month = of_year - math.floor((153 * month + 2) / 5)
+  return day - of_month
+end
+
+-- When each period around a time began.
+local function period_starts(now)
+  local seconds = (now - math.fmod(now, 1000000)) / 1000000
+  local day = math.floor(seconds / 86400)
+  return {
+    hour = seconds - math.fmod(seconds, 3600),
+    day = day * 86400,
+    month = first_of_month(day) * 86400,
+    none = 0,
+  }
+end
+
+-- Whole seconds until a period starts anew; nil: never.
+local function resets_in(period, starts, now)
+  local ends
+  if period == 'hour' then
+    ends = starts.hour + 3600
+  elseif period == 'day' then
+    ends = starts.day + 86400
+  elseif period == 'month' then
+    -- No month has more than 31 days, and none less than 28: 32 days on is always in the next one.
+    ends = first_of_month(starts.month / 86400 + 32) * 86400
+  else
+    return nil
+  end
+  return ends - (now - math.fmod(now, 1000000)) / 1000000
+end
+
+-- Reads a limit, `100000/month`. Returns it, or nil and true if the text is none.
+local function parse_limit(written)
+  if written == '' then return nil, false end
+  local credits, period = string.match(written, '^(%d+)/(%a+)$')
+  if not credits then
+    credits, period = string.match(written, '^(%d+)$'), 'none'
+  end
+  if not credits or not SLOT_OF[period] or tonumber(credits) > MAX_CREDITS then return nil, true end
+  return { credits = tonumber(credits), period = period }, false
+end
+
+-- Reads a rate and its burst. Returns them, or nil and true if the texts are none.
+local function parse_rate(rate, burst)
+  if rate == '' and burst == '' then return nil, false end
+  local function requests(written)
+    local number = whole(written)
+    return number and number >= 1 and number <= 1000000 and number
+  end
+  local per_second, at_once = requests(rate), requests(burst)
+  if not per_second or not at_once then return nil, true end
+  return { spacing = math.floor((1000000 + per_second - 1) / per_second), burst = at_once }, false
+end
+
+-- Reads a counter; one that was never written is empty. Nil: it cannot be read.
+local function read_counter(key)
+  local fields = redis.call('HGETALL', key)
+  local written = {}
+  for at = 1, #fields, 2 do
+    written[fields[at]] = whole(fields[at + 1]) or nil
+  end
+  local counter = {}
+  for _, period in ipairs(PERIODS) do
+    local slot = SLOT_OF[period]
+    local start, used = written[slot .. '_start'], written[slot .. '_used']
+    if #fields > 0 and (type(start) ~= 'number' or type(used) ~= 'number') then return nil end
+    counter[period] = { start = start or 0, used = used or 0 }
+  end
+  return counter
+end
+
+local function write_counter(key, counter)
+  local fields = {}
+  for _, period in ipairs(PERIODS) do
+    local slot = SLOT_OF[period]
+    table.insert(fields, slot .. '_start')
+    table.insert(fields, text(counter[period].start))
+    table.insert(fields, slot .. '_used')
+    table.insert(fields, text(counter[period].used))
+  end
+  redis.call('HSET', key, unpack(fields))
+end
+
+-- What was used in a period. A clock that steps back does not bring an older period, and its credits, back.
+local function used_in(counter, period, starts)
+  local slot = counter[period]
+  return slot.start >= starts[period] and slot.used or 0
+end
+
+local function add(counter, credits, starts)
+  for _, period in ipairs(PERIODS) do
+    local slot = counter[period]
+    if slot.start < starts[period] then
+      slot.start, slot.used = starts[period], 0
+    end
+    slot.used = math.min(slot.used + credits, MAX_CREDITS)
+  end
+end
+
+-- Gives credits back to the periods they were taken in, where those are still the current ones.
+local function give_back(counter, credits, starts)
+  for _, period in ipairs(PERIODS) do
+    local slot = counter[period]
+    if slot.start == starts[period] then
+      slot.used = math.max(slot.used - credits, 0)
+    end
+  end
+end
+
+-- Reads a lease. Returns what was drawn on, the cost, the time (µs), and the answer; nil: it is none.
+local function parse_lease(written)
+  local drawn_on, cost, taken_at, answer = string.match(written, '^([^|]+)|(%d+)|(%d+)|(.*)$')
+  return drawn_on, tonumber(cost), tonumber(taken_at), answer
+end
+
+local function covers(limit, counter, cost, starts)
+  return not limit or cost == 0 or used_in(counter, limit.period, starts) + cost <= limit.credits
+end
+
+-- Lets one request by. Returns the next arrival and how many more would pass, or nil and the microseconds to wait.
+local function admit(arrival, rate, now)
+  local window = rate.spacing * rate.burst
+  local next_arrival = math.min(math.max(arrival, now), now + window) + rate.spacing
+  if next_arrival - now > window then
+    return nil, next_arrival - now - window
+  end
+  return next_arrival, math.floor((window - (next_arrival - now)) / rate.spacing)
+end

@@ -1,0 +1,57 @@
+//! The scripts: each one step that happens whole or not at all. Keys, arguments and answers stand at their tops.
+
+use redis::Cmd;
+
+/// One script, and the hash the server knows it by.
+#[derive(Debug)]
+pub(super) struct Script {
+    source: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        Self { source, hash: redis::Script::new(source).get_hash().to_owned() }
+    }
+
+    /// The command that runs it, if the server knows it.
+    pub(super) fn call<S: AsRef<str>>(&self, keys: &[String], args: impl IntoIterator<Item = S>) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len()).arg(keys);
+        for arg in args {
+            call.arg(arg.as_ref());
+        }
+        call
+    }
+
+    /// The command that makes the server know it.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(self.source);
+        load
+    }
+}
+
+/// All scripts.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) take: Script,
+    pub(super) settle: Script,
+    pub(super) create: Script,
+    pub(super) put: Script,
+    pub(super) mark: Script,
+    pub(super) unclaim: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            take: Script::new(concat!(include_str!("ledger.lua"), include_str!("take.lua"))),
+            settle: Script::new(concat!(include_str!("ledger.lua"), include_str!("settle.lua"))),
+            create: Script::new(include_str!("create.lua")),
+            put: Script::new(include_str!("put.lua")),
+            mark: Script::new(include_str!("mark.lua")),
+            unclaim: Script::new(include_str!("unclaim.lua")),
+        }
+    }
+}
