@@ -19,7 +19,10 @@
 //! `tests/it/rooms.rs` reads the sources and holds the direction of dependencies.
 
 pub mod admin;
+pub mod cli;
+pub mod config;
 pub mod gate;
 pub mod ledger;
 pub mod policy;
+pub mod server;
 pub mod store;

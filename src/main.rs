@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary: parse, dispatch, exit code. All three are [`tollgate::cli`]'s.
+
+fn main() -> std::process::ExitCode {
+    tollgate::cli::run()
+}
