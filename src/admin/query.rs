@@ -9,7 +9,7 @@ use super::problem::{FieldError, Problem, quote};
 use crate::config::units::parse_duration;
 
 /// The longest `?wait=`.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// The parameters of a request, decoded, in their order.
 #[derive(Debug)]

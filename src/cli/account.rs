@@ -62,7 +62,9 @@ fn budget(args: &BudgetArgs) -> Result<Value, Misuse> {
         }
     }
     if budget.is_empty() {
-        return Err(Misuse("nothing to change; give --core-budget, --premium-budget or --no-…-budget".into()));
+        return Err(Misuse(
+            "nothing to change; give --core-budget, --premium-budget or --no-…-budget".into(),
+        ));
     }
     Ok(Value::Object(budget))
 }

@@ -97,7 +97,8 @@ impl Client {
     pub(super) fn call(&self, method: &str, path: &str, call: &Call<'_>) -> anyhow::Result<Value> {
         let mut url = format!("{}{path}", self.base);
         if !call.query.is_empty() {
-            let pairs = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&call.query).finish();
+            let pairs =
+                url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&call.query).finish();
             url = format!("{url}?{pairs}");
         }
         let mut request = http::Request::builder()
@@ -227,7 +228,9 @@ mod tests {
     fn takes_admin_urls_and_refuses_what_is_none() {
         let url = "http://127.0.0.1:8081/".parse::<AdminUrl>().unwrap();
         assert_eq!(url.0, "http://127.0.0.1:8081");
-        for text in ["", "127.0.0.1:8081", "localhost:8081", "ftp://x", "http://u:p@x", "http://x?y", "unix:/x"] {
+        for text in
+            ["", "127.0.0.1:8081", "localhost:8081", "ftp://x", "http://u:p@x", "http://x?y", "unix:/x"]
+        {
             assert!(text.parse::<AdminUrl>().is_err(), "{text}");
         }
     }

@@ -45,10 +45,8 @@ pub(super) fn run(global: &Global, args: &ExplainArgs) -> anyhow::Result<Output>
 fn question(args: &ExplainArgs) -> anyhow::Result<Value> {
     let mut headers = Map::new();
     let named = [("Origin", &args.origin), ("Referer", &args.referer)];
-    let mut all: Vec<(String, String)> = named
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
-        .collect();
+    let mut all: Vec<(String, String)> =
+        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect();
     for header in &args.header {
         // The header may hold a token, so it is not repeated.
         let (name, value) =
@@ -61,14 +59,11 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Value> {
             values.push(Value::String(value));
         }
     }
-    let mut question = json!({"method": args.method, "target": args.target, "headers": headers});
-    if let Some(client) = args.client {
-        question["client"] = json!(client.to_string());
-    }
-    if let Some(id) = &args.token_id {
-        question["token_id"] = json!(id.as_str());
-    }
-    Ok(question)
+    Ok(json!({
+        "method": args.method, "target": args.target, "headers": headers,
+        "client": args.client.map(|client| client.to_string()),
+        "token_id": args.token_id.as_ref().map(TokenId::as_str),
+    }))
 }
 
 fn show(answer: &Value) -> String {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Misuse;
 use crate::config::units;
-use crate::policy::{Grant, Limit, RateLimit};
+use crate::policy::{Grant, Limit, Operation, RateLimit};
 
 /// What `create` and `edit` both take.
 #[derive(Debug, Args)]
@@ -56,6 +56,7 @@ pub(super) struct PolicyFlags {
 
 /// What only `edit` takes.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(super) struct EditFlags {
     /// Switch the token off and on
     #[arg(long)]
@@ -164,7 +165,7 @@ impl PolicyFlags {
         put("core_access", self.core_access.map(Value::Bool));
         put("premium_access", self.premium_access.map(Value::Bool));
         let grants = self.dataset.iter().map(|grant| {
-            let operations: Vec<_> = grant.operations().iter().map(|op| op.as_str()).collect();
+            let operations: Vec<_> = grant.operations().iter().map(Operation::as_str).collect();
             json!({"dataset": grant.dataset(), "operations": operations})
         });
         put("datasets", (!self.dataset.is_empty()).then(|| grants.collect()));

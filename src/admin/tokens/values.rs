@@ -24,7 +24,7 @@ use crate::policy::{Policy, Status};
 use crate::store::Written;
 
 /// The longest grace of a replaced value.
-const MAX_GRACE: Duration = Duration::from_secs(366 * 86_400);
+const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
 
 /// Gives a token a new value under the same id and policy. The old value works for the grace time.
 #[utoipa::path(post, path = "/v1/tokens/{id}/rotate", tag = "tokens", request_body = Option<RotateFields>,

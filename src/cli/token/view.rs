@@ -26,9 +26,8 @@ pub(in crate::cli) fn limit(limit: Option<&Value>) -> String {
 /// What is used, a line for each pool.
 pub(in crate::cli) fn usage_table(usage: Option<&Value>) -> String {
     let lines = ["core", "premium"].map(|pool| {
-        let text = |name: &str| {
-            usage.and_then(|usage| usage.get(pool)).and_then(|pool| pool.get(name)).map(plain)
-        };
+        let text =
+            |name: &str| usage.and_then(|usage| usage.get(pool)).and_then(|pool| pool.get(name)).map(plain);
         let or = |name: &str, absent: &str| {
             text(name).filter(|text| !text.is_empty()).unwrap_or_else(|| absent.to_owned())
         };
@@ -50,7 +49,15 @@ pub(super) fn list(tokens: &[Value]) -> String {
         let text = |name: &str| token.get(name).map(plain).unwrap_or_default();
         if let Some(problem) = token.get("problem") {
             let problem = plain(problem);
-            return [text("id"), String::new(), text("status"), problem, "".into(), "".into(), "".into()];
+            return [
+                text("id"),
+                String::new(),
+                text("status"),
+                problem,
+                String::new(),
+                String::new(),
+                String::new(),
+            ];
         }
         let value = if text("type") == "secret" { "(secret)".to_owned() } else { text("token") };
         let expires = Some(text("expires_at")).filter(|at| !at.is_empty());
@@ -76,7 +83,8 @@ fn status(token: &Value) -> String {
 /// One token, a line for each field.
 pub(super) fn token(token: &Value) -> String {
     let text = |name: &str| token.get(name).map(plain).unwrap_or_default();
-    let or = |name: &str, absent: &str| Some(text(name)).filter(|t| !t.is_empty()).unwrap_or(absent.to_owned());
+    let or =
+        |name: &str, absent: &str| Some(text(name)).filter(|t| !t.is_empty()).unwrap_or(absent.to_owned());
     let within = |outer: &str, name: &str| token.get(outer).and_then(|value| value.get(name));
     let list = |name: &str, show: fn(&Value) -> String| {
         let list = token.get(name).and_then(Value::as_array);
