@@ -27,7 +27,6 @@ mod account;
 mod auth;
 mod body;
 mod description;
-pub(crate) mod duration;
 mod explain;
 mod fields;
 mod health;

@@ -42,11 +42,7 @@ pub(super) struct AccountView {
     (status = 200, description = "The account.", body = AccountView,
      headers(("ETag" = String, description = "Its version in quotes."))),
 ))]
-pub(super) async fn read(
-    _: Caller,
-    State(shared): State<Shared>,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn read(_: Caller, State(shared): State<Shared>, query: Query) -> Result<Response, Problem> {
     query.allow_none()?;
     let account = find(&shared).await?;
     show(&shared, &account).await

@@ -48,8 +48,12 @@ fn has_json_type(headers: &HeaderMap, is_patch: bool) -> bool {
 
 fn malformed(error: &serde_json::Error) -> Problem {
     // The message is the parser's own and may repeat a piece of the body; the place is what helps.
-    let detail =
-        format!("The body is not JSON: {} (line {}, column {}).", reason(error), error.line(), error.column());
+    let detail = format!(
+        "The body is not JSON: {} (line {}, column {}).",
+        reason(error),
+        error.line(),
+        error.column()
+    );
     Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
 }
 

@@ -139,9 +139,9 @@ fn read_fields(object: &Object<'_>, problems: &mut Problems) -> Option<Question>
     let is_method = |text: &str| Method::from_bytes(text.as_bytes()).ok();
     let method = given("method").map(|field| field.choice("a method like GET", is_method, problems));
     let is_target = |text: &str| {
-        let whole = ["http://", "https://"].iter().any(|scheme| {
-            text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-        });
+        let whole = ["http://", "https://"]
+            .iter()
+            .any(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
         ((text.starts_with('/') || whole) && text.len() <= MAX_TARGET).then(|| text.to_owned())
     };
     let expected = "a path like /v1/data/CORE/QUOTES?limit=1, or a whole URL";

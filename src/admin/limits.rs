@@ -8,7 +8,7 @@ use super::fields::{Field, Object, Problems};
 use super::schema;
 use crate::ledger::{Counter, period_end};
 use crate::policy::cost::MAX_CREDITS;
-use crate::policy::{Credits, Limit, Period, PerPool, Pool};
+use crate::policy::{Credits, Limit, PerPool, Period, Pool};
 
 /// Credits in a period.
 #[derive(Debug, Serialize, ToSchema)]

@@ -29,7 +29,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         let values = parts.headers.get_all(header::IF_MATCH);
         let texts = values.iter().map(|value| value.to_str().ok()).collect::<Option<Vec<_>>>();
         texts.and_then(|texts| read(&texts)).ok_or_else(|| {
-            let detail = "If-Match must be the ETag of the version to build on, like \"7\" (with quotes), or *.";
+            let detail =
+                "If-Match must be the ETag of the version to build on, like \"7\" (with quotes), or *.";
             Problem::new(StatusCode::BAD_REQUEST, "invalid_header", detail)
         })
     }
@@ -82,8 +83,8 @@ pub(super) fn too_busy() -> Problem {
 /// The `ETag` of a version.
 pub(super) fn etag(version: u64) -> (HeaderName, HeaderValue) {
     // Quotes and digits are always a valid value.
-    let value =
-        HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""));
+    let value = HeaderValue::from_str(&format!("\"{version}\""))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"0\""));
     (header::ETAG, value)
 }
 

@@ -118,7 +118,8 @@ impl From<StoreError> for Problem {
             }
             StoreError::Unreadable { key, why } => {
                 tracing::error!(%key, %why, "a record cannot be read");
-                let detail = format!("The stored record cannot be read ({why}); nothing is let through by it.");
+                let detail =
+                    format!("The stored record cannot be read ({why}); nothing is let through by it.");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "record_unreadable", detail)
             }
             StoreError::Seal(cause) => {

@@ -1,14 +1,15 @@
 //! Reads query parameters. Unknown and doubled ones are refused: a typo must not mean "use the default".
 
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-use super::duration::{EXPECTED, parse_duration};
 use super::problem::{FieldError, Problem, quote};
-use std::time::Duration;
+use crate::config::units::parse_duration;
 
 /// The longest `?wait=`.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// The parameters of a request, decoded, in their order.
 #[derive(Debug)]
@@ -58,9 +59,8 @@ impl Query {
     /// the parameter is still checked, so that what works here works on a fleet.
     pub(super) fn allow_wait(&self) -> Result<(), Problem> {
         let mut errors = self.allow(&["wait"]);
-        let expected = format!("{EXPECTED}, at most 60s");
-        let read = |text: &str| parse_duration(text).filter(|wait| *wait <= MAX_WAIT);
-        self.read("wait", &expected, read, &mut errors);
+        let read = |text: &str| parse_duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
+        self.read("wait", "a duration with its unit, like 250ms or 2s, at most 60s", read, &mut errors);
         if errors.is_empty() { Ok(()) } else { Err(Problem::parameters(errors)) }
     }
 

@@ -58,11 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         (status = 400, description = "A parameter cannot be taken.", body = ProblemBody,
          content_type = "application/problem+json"),
     ))]
-pub(super) async fn list(
-    _: Caller,
-    State(shared): State<Shared>,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn list(_: Caller, State(shared): State<Shared>, query: Query) -> Result<Response, Problem> {
     let mut errors = query.allow(&["limit", "cursor"]);
     let in_range = |text: &str| text.parse().ok().filter(|n| (1..=MAX_PAGE).contains(n));
     let limit = query.read("limit", "a whole number from 1 to 500", in_range, &mut errors);
@@ -72,8 +68,7 @@ pub(super) async fn list(
     }
     let limit = limit.unwrap_or(DEFAULT_PAGE);
     // One more than the page holds tells whether there is another page.
-    let mut listed =
-        shared.admin.store.list_tokens(&shared.admin.account, after.as_ref(), limit + 1).await?;
+    let mut listed = shared.admin.store.list_tokens(&shared.admin.account, after.as_ref(), limit + 1).await?;
     let more = listed.len() > limit;
     listed.truncate(limit);
     let next_cursor = listed.last().filter(|_| more).map(|last| write_cursor(listed_id(last)));

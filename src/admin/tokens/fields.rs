@@ -71,12 +71,7 @@ pub(super) fn merge(body: &Value, stored: &Policy, now: Timestamp) -> Result<Pol
 }
 
 /// Sets `place` by a field: absent keeps, `null` sets the default, what cannot be read is left to the problems.
-fn set<T>(
-    field: Option<Field<'_>>,
-    place: &mut T,
-    default: T,
-    read: impl FnOnce(&Field<'_>) -> Option<T>,
-) {
+fn set<T>(field: Option<Field<'_>>, place: &mut T, default: T, read: impl FnOnce(&Field<'_>) -> Option<T>) {
     let Some(field) = field else { return };
     match field.unless_null() {
         None => *place = default,

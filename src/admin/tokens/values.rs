@@ -14,17 +14,17 @@ use super::{Id, TokenView, find, fresh, show};
 use crate::admin::Shared;
 use crate::admin::auth::Caller;
 use crate::admin::body::Body;
-use crate::admin::duration::{EXPECTED, parse_duration};
 use crate::admin::fields::{Field, Problems};
 use crate::admin::precondition::{ATTEMPTS, IfMatch, too_busy};
 use crate::admin::problem::{Problem, ProblemBody};
 use crate::admin::query::Query;
 use crate::admin::schema::RotateFields;
+use crate::config::units::parse_duration;
 use crate::policy::{Policy, Status};
 use crate::store::Written;
 
 /// The longest grace of a replaced value.
-const MAX_GRACE: Duration = Duration::from_secs(366 * 86_400);
+const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
 
 /// Gives a token a new value under the same id and policy. The old value works for the grace time.
 #[utoipa::path(post, path = "/v1/tokens/{id}/rotate", tag = "tokens", request_body = Option<RotateFields>,
@@ -81,9 +81,9 @@ fn read_grace(body: &Value) -> Result<Duration, Problem> {
     let mut problems = Problems::default();
     let object = Field::root(body).object(&["grace"], &mut problems);
     let field = object.and_then(|object| object.field("grace")).and_then(Field::unless_null);
-    let expected = format!("{EXPECTED}, at most 366d");
-    let read = |text: &str| parse_duration(text).filter(|grace| *grace <= MAX_GRACE);
-    let grace = field.map(|field| field.choice(&expected, read, &mut problems));
+    let expected = "a duration with its unit, like 0s, 30m, 24h or 90d, at most 366d";
+    let read = |text: &str| parse_duration(text).ok().filter(|grace| *grace <= MAX_GRACE);
+    let grace = field.map(|field| field.choice(expected, read, &mut problems));
     if problems.count() > 0 {
         return Err(Problem::fields(problems.into_errors()));
     }

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::admin::limits::{LimitsView, UsageView};
 use crate::admin::schema;
-use crate::policy::{Grant, Policy, RateLimit, TokenId};
+use crate::policy::{Grant, Operation, Policy, RateLimit, TokenId};
 use crate::store::{KeptValue, Listed, StoredToken};
 
 /// Leave to do something with a data set, or with all of a workspace.
@@ -23,7 +23,7 @@ pub(in crate::admin) struct GrantView {
 
 impl From<&Grant> for GrantView {
     fn from(grant: &Grant) -> Self {
-        let operations = grant.operations().iter().map(|operation| operation.as_str()).collect();
+        let operations = grant.operations().iter().map(Operation::as_str).collect();
         Self { dataset: grant.dataset(), operations }
     }
 }

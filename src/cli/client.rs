@@ -1,0 +1,237 @@
+//! A client of the admin API: where it is, which secret token to show it, and what its answers mean.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+
+use super::{Global, refusal};
+use crate::config::{self, Config};
+use crate::policy::{Token, TokenKind};
+
+/// The environment variable that may hold the secret token.
+const TOKEN_VARIABLE: &str = "TOLLGATE_SECRET_TOKEN";
+/// How long one call may take.
+const TIMEOUT: Duration = Duration::from_secs(90);
+/// The largest answer that is read.
+const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+
+/// The admin API's address, without a slash at its end.
+#[derive(Debug, Clone)]
+pub(super) struct AdminUrl(String);
+
+impl FromStr for AdminUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "write it as in http://127.0.0.1:8081";
+        let url = url::Url::parse(text).map_err(|why| format!("{why}; {form}"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(format!("not an http or https URL; {form}"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(format!("the URL holds a user name or password; {form}"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("the URL has a query or a fragment; {form}"));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
+/// One call.
+#[derive(Debug, Default)]
+pub(super) struct Call<'a> {
+    /// The body, if there is one.
+    pub(super) body: Option<&'a Value>,
+    /// The version to build on.
+    pub(super) if_version: Option<u64>,
+    /// Query parameters.
+    pub(super) query: Vec<(&'a str, String)>,
+}
+
+impl<'a> Call<'a> {
+    /// A call with nothing but a body.
+    pub(super) fn with_body(body: &'a Value) -> Self {
+        Self { body: Some(body), ..Self::default() }
+    }
+}
+
+/// A client with its secret token.
+pub(super) struct Client {
+    agent: ureq::Agent,
+    base: String,
+    token: Token,
+    /// Where the token was found, for messages.
+    token_from: String,
+}
+
+impl Client {
+    /// Finds address and token: from the command line and the environment, else from the configuration.
+    pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
+        let mut config = LazyConfig { path: &global.config, loaded: None };
+        let base = match &global.admin {
+            Some(AdminUrl(url)) => url.clone(),
+            None => configured_admin(config.get()?)?,
+        };
+        let (token, token_from) = match std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty()) {
+            Some(text) => (read_token(&text, TOKEN_VARIABLE)?, TOKEN_VARIABLE.to_owned()),
+            None => token_from_file(&config.get()?.secret_token_path())?,
+        };
+        // A proxy from the environment must not see the secret token, nor a server that we are redirected to.
+        let settings = ureq::Agent::config_builder()
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .build();
+        Ok(Self { agent: settings.into(), base, token, token_from })
+    }
+
+    /// Makes a call; anything but success is an error that says what to do.
+    pub(super) fn call(&self, method: &str, path: &str, call: &Call<'_>) -> anyhow::Result<Value> {
+        let mut url = format!("{}{path}", self.base);
+        if !call.query.is_empty() {
+            let pairs =
+                url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&call.query).finish();
+            url = format!("{url}?{pairs}");
+        }
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(&url)
+            .header("Authorization", format!("Bearer {}", self.token.expose()))
+            .header("Accept", "application/json");
+        if let Some(version) = call.if_version {
+            request = request.header("If-Match", format!("\"{version}\""));
+        }
+        let answer = match call.body {
+            Some(body) => {
+                let request = request.header("Content-Type", "application/json").body(body.to_string())?;
+                self.agent.run(request)
+            }
+            None => self.agent.run(request.body(())?),
+        };
+        let mut answer = answer.map_err(|error| self.explain_failure(error))?;
+        let status = answer.status();
+        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+        let text = text.with_context(|| format!("the answer of {} broke off", self.base))?;
+        match serde_json::from_str::<Value>(&text) {
+            Ok(value) if status.is_success() => Ok(value),
+            Ok(problem) if problem.get("code").is_some() => {
+                Err(anyhow!(refusal::describe(status.as_u16(), &problem, &self.token_from)))
+            }
+            _ => bail!(
+                "{} answered {status}, and not as the admin API does; is that the admin address?",
+                self.base
+            ),
+        }
+    }
+
+    fn explain_failure(&self, error: ureq::Error) -> anyhow::Error {
+        let refused = match &error {
+            ureq::Error::Io(cause) => cause.kind() == ErrorKind::ConnectionRefused,
+            ureq::Error::ConnectionFailed => true,
+            _ => false,
+        };
+        let base = &self.base;
+        if refused {
+            return anyhow!("nobody answers at {base}: is `tollgate serve` running? Looked at {base}");
+        }
+        anyhow::Error::from(error).context(format!("could not talk to the admin API at {base}"))
+    }
+}
+
+/// The configuration, read when something is needed of it and not before.
+struct LazyConfig<'a> {
+    path: &'a Path,
+    loaded: Option<Config>,
+}
+
+impl LazyConfig<'_> {
+    fn get(&mut self) -> anyhow::Result<&Config> {
+        let config = match self.loaded.take() {
+            Some(config) => config,
+            None => config::load(self.path, &|name| std::env::var(name).ok()).with_context(|| {
+                format!(
+                    "{} should say where the admin API and the secret token are; without it, give --admin URL and \
+                     {TOKEN_VARIABLE}",
+                    self.path.display()
+                )
+            })?,
+        };
+        Ok(self.loaded.insert(config))
+    }
+}
+
+fn configured_admin(config: &Config) -> anyhow::Result<String> {
+    let Some(admin) = &config.admin else {
+        bail!("{} has no `admin.address`; give --admin URL", config.path.display());
+    };
+    Ok(format!("http://{}", reachable(admin.address)))
+}
+
+/// An address to call: where the configuration listens everywhere, this machine's own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn token_from_file(path: &PathBuf) -> anyhow::Result<(Token, String)> {
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+            "there is no secret token: {TOKEN_VARIABLE} is not set and {shown} does not exist; the first \
+             `tollgate serve` writes it"
+        ),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read the secret token from {shown}"));
+        }
+    };
+    let from = shown.to_string();
+    Ok((read_token(text.trim(), &from)?, from))
+}
+
+fn read_token(text: &str, from: &str) -> anyhow::Result<Token> {
+    match Token::parse(text.as_bytes()) {
+        Some(token) if token.kind() == TokenKind::Secret => Ok(token),
+        Some(_) => bail!("{from} holds a publishable token; the admin API needs a secret one (sk_…)"),
+        None => bail!("{from} does not hold a token (sk_ and 32 lowercase hex digits)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_listen_on_everywhere_is_called_on_this_machine() {
+        for (listens, called) in [
+            ("0.0.0.0:8081", "127.0.0.1:8081"),
+            ("[::]:8081", "[::1]:8081"),
+            ("192.0.2.7:8081", "192.0.2.7:8081"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()).to_string(), called);
+        }
+    }
+
+    #[test]
+    fn takes_admin_urls_and_refuses_what_is_none() {
+        let url = "http://127.0.0.1:8081/".parse::<AdminUrl>().unwrap();
+        assert_eq!(url.0, "http://127.0.0.1:8081");
+        for text in
+            ["", "127.0.0.1:8081", "localhost:8081", "ftp://x", "http://u:p@x", "http://x?y", "unix:/x"]
+        {
+            assert!(text.parse::<AdminUrl>().is_err(), "{text}");
+        }
+    }
+}

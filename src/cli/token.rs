@@ -1,0 +1,211 @@
+//! `tollgate token`: clients of the admin API, one for each thing that can be done to a token.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::client::{Call, Client};
+use super::flags::{EditFlags, PolicyFlags, parse_duration};
+use super::{Global, Output};
+use crate::config::units::format_duration;
+use crate::policy::TokenId;
+
+mod view;
+
+pub(super) use view::{limit, plain, usage_table};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a token
+    Create(CreateArgs),
+    /// List all tokens, oldest first
+    List,
+    /// Show a token and what it has used
+    Show {
+        /// The token's id
+        #[arg(value_parser = parse_id)]
+        id: TokenId,
+    },
+    /// Change what a token may do
+    Edit(Box<EditArgs>),
+    /// Revoke a token, for good
+    Revoke {
+        /// The token's id
+        #[arg(value_parser = parse_id)]
+        id: TokenId,
+        #[command(flatten)]
+        terms: WriteTerms,
+    },
+    /// Give a token a new value under the same id
+    Rotate {
+        /// The token's id
+        #[arg(value_parser = parse_id)]
+        id: TokenId,
+        /// How long the old value still works, like 24h
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+        grace: Duration,
+        #[command(flatten)]
+        terms: WriteTerms,
+    },
+    /// Print a token's value
+    Reveal {
+        /// The token's id
+        #[arg(value_parser = parse_id)]
+        id: TokenId,
+    },
+    /// Show what a token has used
+    Usage {
+        /// The token's id
+        #[arg(value_parser = parse_id)]
+        id: TokenId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// Publishable tokens may stand in web pages; secret ones may do anything on the account
+    #[arg(long = "type", value_name = "TYPE", default_value = "publishable")]
+    kind: Kind,
+    #[command(flatten)]
+    flags: PolicyFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EditArgs {
+    /// The token's id
+    #[arg(value_parser = parse_id)]
+    id: TokenId,
+    #[command(flatten)]
+    flags: PolicyFlags,
+    #[command(flatten)]
+    edit: EditFlags,
+    #[command(flatten)]
+    terms: WriteTerms,
+}
+
+/// On which terms something is written.
+#[derive(Debug, Args)]
+pub(super) struct WriteTerms {
+    /// Only if this is the stored version
+    #[arg(long, value_name = "N")]
+    if_version: Option<u64>,
+    /// Return only when every node has the change, or this time is over
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2s", require_equals = true,
+          value_parser = parse_duration)]
+    wait: Option<Duration>,
+}
+
+impl WriteTerms {
+    fn call<'a>(&self, body: Option<&'a Value>) -> Call<'a> {
+        let wait = self.wait.map(|wait| ("wait", format_duration(wait)));
+        Call { body, if_version: self.if_version, query: wait.into_iter().collect() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// May stand in a web page
+    Publishable,
+    /// May do anything on the account
+    Secret,
+}
+
+/// Reads a token's id. Somebody may have pasted a token instead, so the text is not repeated.
+pub(super) fn parse_id(text: &str) -> Result<TokenId, &'static str> {
+    TokenId::parse(text).ok_or("not a token's id (tok_ and 26 characters; `tollgate token list` shows them)")
+}
+
+/// Runs one of the commands on tokens.
+pub(super) fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Output> {
+    match command {
+        TokenCommand::Create(args) => create(global, &args),
+        TokenCommand::List => list(global),
+        TokenCommand::Show { id } => show(global, &read(global, &id)?),
+        TokenCommand::Edit(args) => {
+            let body = Value::Object(args.flags.edit(&args.edit, Timestamp::now())?);
+            let token = Client::new(global)?.call("PATCH", &path(&args.id), &args.terms.call(Some(&body)))?;
+            show(global, &token)
+        }
+        TokenCommand::Revoke { id, terms } => {
+            let token = Client::new(global)?.call("DELETE", &path(&id), &terms.call(None))?;
+            if global.json {
+                return Output::json(&token);
+            }
+            Ok(Output::text(format!("{id} is revoked\n")))
+        }
+        TokenCommand::Rotate { id, grace, terms } => rotate(global, &id, grace, &terms),
+        TokenCommand::Reveal { id } => {
+            let revealed =
+                Client::new(global)?.call("POST", &format!("{}/reveal", path(&id)), &Call::default())?;
+            if global.json {
+                return Output::json(&revealed);
+            }
+            Ok(Output::text(revealed.get("token").map(plain).unwrap_or_default() + "\n"))
+        }
+        TokenCommand::Usage { id } => {
+            let token = read(global, &id)?;
+            if global.json {
+                return Output::json(&json!({"id": token.get("id"), "usage": token.get("usage")}));
+            }
+            Ok(Output::text(usage_table(token.get("usage"))))
+        }
+    }
+}
+
+fn path(id: &TokenId) -> String {
+    format!("/v1/tokens/{id}")
+}
+
+fn read(global: &Global, id: &TokenId) -> anyhow::Result<Value> {
+    Client::new(global)?.call("GET", &path(id), &Call::default())
+}
+
+fn show(global: &Global, token: &Value) -> anyhow::Result<Output> {
+    if global.json { Output::json(token) } else { Ok(Output::text(view::token(token))) }
+}
+
+fn create(global: &Global, args: &CreateArgs) -> anyhow::Result<Output> {
+    let mut body = args.flags.create(Timestamp::now())?;
+    if let Kind::Secret = args.kind {
+        body.insert("type".to_owned(), json!("secret"));
+    }
+    let body = Value::Object(body);
+    let token = Client::new(global)?.call("POST", "/v1/tokens", &Call::with_body(&body))?;
+    show(global, &token)
+}
+
+fn list(global: &Global) -> anyhow::Result<Output> {
+    let client = Client::new(global)?;
+    let mut tokens = Vec::new();
+    let mut query = vec![("limit", "500".to_owned())];
+    loop {
+        let mut page = client.call("GET", "/v1/tokens", &Call { query: query.clone(), ..Call::default() })?;
+        if let Some(Value::Array(more)) = page.get_mut("tokens").map(Value::take) {
+            tokens.extend(more);
+        }
+        let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else { break };
+        query.truncate(1);
+        query.push(("cursor", cursor.to_owned()));
+    }
+    if global.json {
+        return Output::json(&json!({"tokens": tokens, "next_cursor": null}));
+    }
+    Ok(Output::text(view::list(&tokens)))
+}
+
+fn rotate(global: &Global, id: &TokenId, grace: Duration, terms: &WriteTerms) -> anyhow::Result<Output> {
+    let body = json!({"grace": format_duration(grace)});
+    let token =
+        Client::new(global)?.call("POST", &format!("{}/rotate", path(id)), &terms.call(Some(&body)))?;
+    let mut output = show(global, &token)?;
+    if token.get("type").and_then(Value::as_str) == Some("secret") {
+        output.notes.push(
+            "note: keep the new value now; if state_dir/secret-token or TOLLGATE_SECRET_TOKEN holds the old one, \
+             replace it there"
+                .to_owned(),
+        );
+    }
+    Ok(output)
+}
