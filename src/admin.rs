@@ -52,6 +52,8 @@ pub struct Admin {
     pub explainer: Arc<dyn Explainer>,
     /// The metrics of this node, in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Turns true when the first start is done; before that the node is not ready.
+    pub started: tokio::sync::watch::Receiver<bool>,
     /// The clock.
     pub now: fn() -> Timestamp,
     /// Tollgate's version.

@@ -22,7 +22,6 @@ use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
 use crate::store::Store;
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore};
-use crate::store::seal::Sealer;
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
 mod first_start;
@@ -66,6 +65,9 @@ pub enum ServeError {
     #[error(transparent)]
     Embedded(#[from] crate::store::embedded::OpenError),
     /// The Redis store cannot be set up.
+    #[error(transparent)]
+    Redis(#[from] crate::store::redis::ConnectError),
+    /// The store does not answer.
     #[error("the store: {0}")]
     Store(#[from] crate::store::StoreError),
     /// An upstream cannot be set up.
@@ -153,16 +155,19 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
         StoreUrl::Redis { host, port, db, username, password } => {
             tracing::info!(host, port, db, "store: redis");
             let settings = RedisSettings {
-                host: host.clone(),
-                port: *port,
-                db: *db,
+                url: if host.contains(':') {
+                    format!("redis://[{host}]:{port}")
+                } else {
+                    format!("redis://{host}:{port}")
+                },
+                database: Some(*db),
                 username: username.clone(),
                 password: password.as_ref().map(|secret| secret.expose().to_owned()),
                 prefix: config.store.prefix.clone(),
                 timeout: config.store.timeout,
                 clock: RedisClock::Store,
             };
-            Ok(Arc::new(RedisStore::connect(settings, sealer).await?))
+            Ok(Arc::new(RedisStore::connect(&settings, sealer)?))
         }
     }
 }

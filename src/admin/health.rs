@@ -40,6 +40,12 @@ pub(super) async fn healthz(State(shared): State<Shared>) -> Response {
      content_type = "application/problem+json"),
 ))]
 pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Response, Problem> {
+    if !*shared.admin.started.borrow() {
+        let reason = "The node has not finished its start.";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    }
     let reason = match tokio::time::timeout(READY_WITHIN, shared.admin.store.ping()).await {
         Ok(Ok(())) => {
             let health = Health { status: "ready", version: shared.admin.version };

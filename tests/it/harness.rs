@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub(crate) mod client;
 pub(crate) mod evidence;
 pub(crate) mod gate;
-// pub(crate) mod redis_server;
+pub(crate) mod redis_server;
 pub(crate) mod upstream;
 
 /// Asks again and again until the answer is yes, at most for some seconds.

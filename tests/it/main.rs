@@ -2,5 +2,8 @@
 
 mod harness;
 
+mod credits;
 mod forwarding;
 mod refusals;
+mod rooms;
+mod streaming;
