@@ -21,6 +21,7 @@ use crate::policy::route::RouteTable;
 
 mod cors;
 mod document;
+mod listeners;
 mod nearest;
 mod problem;
 mod reader;
@@ -138,12 +139,19 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
     let (tree, faults) = tree::parse(text);
     let reader = reader::Reader::new(path, env, faults);
-    let config = tree.as_ref().and_then(|tree| document::read(&reader.root(tree), path));
+    let config = tree.as_ref().and_then(|tree| document::read(&reader.root(tree), path).ok());
     match (Problems::collect(reader.into_problems()), config) {
         (Some(problems), _) => Err(problems),
         (None, Some(config)) => Ok(config),
         (None, None) => Err(Problems::unexplained(path)),
     }
+}
+
+/// Every key that is known anywhere in the file.
+#[cfg(test)]
+fn all_keys() -> Vec<&'static str> {
+    let keys = [document::KEYS, listeners::KEYS, cors::KEYS, store::KEYS, upstreams::KEYS, routes::KEYS];
+    keys.iter().flat_map(|keys| keys.known.iter().copied()).collect()
 }
 
 #[cfg(test)]

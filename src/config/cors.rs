@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::reader::{Item, Keys};
+use super::reader::{Item, Keys, Read};
 
 /// What browsers are told in answer to a preflight.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ const ALLOW_HEADERS: [&str; 15] = [
 impl Default for Cors {
     fn default() -> Self {
         let allow_headers = ALLOW_HEADERS.iter().map(|name| (*name).to_owned()).collect();
-        Self { allow_headers, max_age: Duration::from_secs(600) }
+        Self { allow_headers, max_age: Duration::from_mins(10) }
     }
 }
 
@@ -58,12 +58,12 @@ fn parse_pattern(text: &str) -> Option<String> {
     (name || text == "*").then(|| text.to_ascii_lowercase())
 }
 
-const KEYS: Keys = Keys { known: &["allow_headers", "max_age"], later: &[] };
+pub(super) const KEYS: Keys = Keys { known: &["allow_headers", "max_age"], later: &[] };
 
 /// A day: what browsers keep at most.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const LONGEST: Duration = Duration::from_hours(24);
 
-pub(super) fn read(item: &Item<'_>) -> Option<Cors> {
+pub(super) fn read(item: &Item<'_>) -> Read<Cors> {
     let fields = item.fields(&KEYS, "a mapping of `allow_headers` and `max_age`")?;
     let default = Cors::default();
     let allow_headers = fields.or("allow_headers", default.allow_headers, |item| {
@@ -72,5 +72,5 @@ pub(super) fn read(item: &Item<'_>) -> Option<Cors> {
         })
     });
     let max_age = fields.or("max_age", default.max_age, |item| item.duration(Duration::ZERO..=LONGEST));
-    Some(Cors { allow_headers: allow_headers?, max_age: max_age? })
+    Ok(Cors { allow_headers: allow_headers?, max_age: max_age? })
 }

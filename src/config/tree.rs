@@ -83,7 +83,13 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
 }
 
 fn syntax_message(info: &str) -> String {
-    format!("this is not YAML: {info}; a value that has `: `, ` #`, `{{` or `[` in it needs quotes")
+    let unquoted = ["block mapping", "flow mapping", "flow sequence", "a node", "mapping values"];
+    let hint = if unquoted.iter().any(|part| info.contains(part)) {
+        "; a value that has `: `, ` #`, `{` or `[` in it needs quotes"
+    } else {
+        ""
+    };
+    format!("this is not YAML: {info}{hint}")
 }
 
 /// Adds one step to a key's full name. A key that is not a plain word is quoted, so a message stays one line.
@@ -277,6 +283,8 @@ impl Builder {
 }
 
 fn end_of(text: &str) -> Place {
+    // A carriage return alone ends a line too (YAML 1.2.2, 5.4).
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let last = text.lines().last().unwrap_or_default();
     Place { line: text.lines().count().max(1), column: last.chars().count() + 1 }
 }

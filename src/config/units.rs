@@ -73,3 +73,62 @@ fn parse_quantity(text: &str, units: &[Unit], names: &'static str) -> Result<u64
     let number: u64 = number.parse().map_err(|_| BadQuantity::TooLarge)?;
     number.checked_mul(*factor).ok_or(BadQuantity::TooLarge)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_durations_with_a_unit() {
+        let cases = [
+            ("0ms", Ok(0)),
+            ("250ms", Ok(250)),
+            ("10s", Ok(10_000)),
+            ("5m", Ok(300_000)),
+            ("2h", Ok(7_200_000)),
+            ("90d", Ok(7_776_000_000)),
+            ("10 s", Ok(10_000)),
+            ("", Err(BadQuantity::Number(DURATION_NAMES))),
+            ("s", Err(BadQuantity::Number(DURATION_NAMES))),
+            ("-1s", Err(BadQuantity::Number(DURATION_NAMES))),
+            ("1.5s", Err(BadQuantity::Number(DURATION_NAMES))),
+            ("1_000s", Err(BadQuantity::Number(DURATION_NAMES))),
+            ("10", Err(BadQuantity::NoUnit(DURATION_NAMES))),
+            ("10S", Err(BadQuantity::UnknownUnit(DURATION_NAMES))),
+            ("1h30m", Err(BadQuantity::UnknownUnit(DURATION_NAMES))),
+            ("10s ", Err(BadQuantity::UnknownUnit(DURATION_NAMES))),
+            ("18446744073709551616ms", Err(BadQuantity::TooLarge)),
+            ("18446744073709551615s", Err(BadQuantity::TooLarge)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_sizes_with_a_unit() {
+        let cases = [
+            ("0B", Ok(0)),
+            ("64KB", Ok(64_000)),
+            ("1MB", Ok(1_000_000)),
+            ("2GB", Ok(2_000_000_000)),
+            ("64KiB", Ok(65_536)),
+            ("1MiB", Ok(1_048_576)),
+            ("1GiB", Ok(1_073_741_824)),
+            ("1024", Err(BadQuantity::NoUnit(SIZE_NAMES))),
+            ("1kb", Err(BadQuantity::UnknownUnit(SIZE_NAMES))),
+            ("MiB", Err(BadQuantity::Number(SIZE_NAMES))),
+            ("17179869184GiB", Err(BadQuantity::TooLarge)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_size(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn writes_durations_as_it_reads_them() {
+        for text in ["0s", "1ms", "250ms", "1500ms", "10s", "90s", "5m", "36h", "2d"] {
+            assert_eq!(parse_duration(text).map(format_duration), Ok(text.to_owned()));
+        }
+    }
+}

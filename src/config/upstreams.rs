@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use super::reader::{Item, Keys};
+use super::reader::{Fields, Item, Keys, Named, Read};
 
 /// A group of servers that serve the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub enum HostHeader {
     Server,
 }
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     known: &[
         "servers",
         "connect_timeout",
@@ -79,28 +79,29 @@ const KEYS: Keys = Keys {
 const HOSTS: [(&str, HostHeader); 2] = [("keep", HostHeader::Keep), ("server", HostHeader::Server)];
 
 const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 
-/// Each upstream declared; one whose value has a mistake is `None`, so that its name is known to routes.
-pub(super) fn read(item: &Item<'_>) -> Option<BTreeMap<String, Option<Upstream>>> {
-    let expected = "a mapping of upstreams such as `datasets: {servers: [\"127.0.0.1:9000\"]}`";
-    let named = item.named(expected)?;
+/// Each upstream declared; the name of one that has a mistake is known to routes all the same.
+pub(super) fn read(fields: &Fields<'_>) -> Read<BTreeMap<String, Read<Upstream>>> {
+    let expected = "at least one upstream such as `datasets: {servers: [\"127.0.0.1:9000\"]}`";
+    let item = fields.require("upstreams", expected)?;
+    let named = item.named(&format!("a mapping with {expected}"))?;
     if named.is_empty() {
-        item.refuse(format!("expected {expected}, found none"));
-        return None;
+        return Err(item.refuse(format!("expected {expected}, found none")));
     }
-    let read = |(name, item): (&str, Item<'_>)| {
-        let upstream = read_upstream(&item);
-        let fine = is_name(name);
-        if !fine {
-            item.refuse("an upstream's name is 1 to 64 letters, digits, `-`, `_` or `.`");
-        }
-        (name.to_owned(), upstream.filter(|_| fine))
+    let read = |Named { name, at_name, value }: Named<'_>| {
+        let upstream = read_upstream(&value);
+        let upstream = if is_name(name) {
+            upstream
+        } else {
+            Err(at_name.refuse("an upstream's name is 1 to 64 letters, digits, `-`, `_` or `.`"))
+        };
+        (name.to_owned(), upstream)
     };
-    Some(named.into_iter().map(read).collect())
+    Ok(named.into_iter().map(read).collect())
 }
 
-fn read_upstream(item: &Item<'_>) -> Option<Upstream> {
+fn read_upstream(item: &Item<'_>) -> Read<Upstream> {
     let fields = item.fields(&KEYS, "a mapping such as `servers: [\"127.0.0.1:9000\"]`")?;
     let servers = fields
         .require("servers", "a list of host:port such as [\"127.0.0.1:9000\"]")
@@ -112,35 +113,35 @@ fn read_upstream(item: &Item<'_>) -> Option<Upstream> {
     let read_timeout = timeout("read_timeout", 60);
     let write_timeout = timeout("write_timeout", 60);
     let idle_timeout = timeout("idle_timeout", 60);
-    let keep_alive = fields.or("keep_alive", 128, |item| item.integer(0..=65_536));
+    let keep_alive = fields.or("keep_alive", 128, |item| {
+        item.integer(0..=65_536).map(|most| usize::try_from(most).unwrap_or_default())
+    });
     let host = fields.or("host", HostHeader::Keep, |item| item.choice(&HOSTS));
-    Some(Upstream {
+    Ok(Upstream {
         servers: servers?,
         connect_timeout: connect_timeout?,
         read_timeout: read_timeout?,
         write_timeout: write_timeout?,
         idle_timeout: idle_timeout?,
-        keep_alive: usize::try_from(keep_alive?).ok()?,
+        keep_alive: keep_alive?,
         host: host?,
     })
 }
 
-fn read_servers(item: &Item<'_>) -> Option<Vec<Server>> {
+fn read_servers(item: &Item<'_>) -> Read<Vec<Server>> {
     let mut seen = Vec::new();
     let servers = item.list_of("a list of host:port such as [\"127.0.0.1:9000\"]", |item| {
         let server = item.parse("host:port such as 127.0.0.1:9000", Server::parse)?;
         if seen.contains(&server) {
-            item.refuse(format!("{server} stands twice in the list"));
-            return None;
+            return Err(item.refuse(format!("{server} stands twice in the list")));
         }
         seen.push(server.clone());
-        Some(server)
+        Ok(server)
     })?;
     if servers.is_empty() {
-        item.refuse("expected at least one host:port, found an empty list");
-        return None;
+        return Err(item.refuse("expected at least one host:port, found an empty list"));
     }
-    Some(servers)
+    Ok(servers)
 }
 
 fn is_name(text: &str) -> bool {
@@ -175,4 +176,66 @@ pub(super) fn parse_host(text: &str) -> Option<String> {
 pub(super) fn parse_port(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Server;
+
+    #[test]
+    fn reads_servers() {
+        let fine = [
+            ("127.0.0.1:9000", "127.0.0.1"),
+            ("localhost:1", "localhost"),
+            ("data_sets.internal:65535", "data_sets.internal"),
+            ("example.com.:80", "example.com."),
+            ("1and1.example:80", "1and1.example"),
+            ("[::1]:80", "::1"),
+            ("[2001:DB8:0::1]:80", "2001:db8::1"),
+        ];
+        for (text, host) in fine {
+            assert_eq!(Server::parse(text).map(|server| server.host), Some(host.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_server() {
+        let long = format!("{}:80", "a".repeat(64));
+        let bad = [
+            "",
+            ":",
+            ":80",
+            "localhost",
+            "localhost:",
+            "localhost:0",
+            "localhost:65536",
+            "localhost:+80",
+            "localhost: 80",
+            "http://localhost:80",
+            "user@localhost:80",
+            "local host:80",
+            "::1:80",
+            "[::1]",
+            "[::1:80",
+            "::1]:80",
+            "[127.0.0.1]:80",
+            "[fe80::1%eth0]:80",
+            "127.0.0.1.:80",
+            "1.2.3:80",
+            "256.0.0.1:80",
+            "0x7f.1:80",
+            ".:80",
+            "a..b:80",
+            ".a:80",
+            "-a:80",
+            "a-:80",
+            "größe.example:80",
+            "a/b:80",
+            long.as_str(),
+        ];
+        for text in bad {
+            // A last label such as `0x7f` in front of `.1` is read as a number by some resolvers.
+            assert_eq!(Server::parse(text), None, "{text}");
+        }
+    }
 }

@@ -1,0 +1,185 @@
+//! Files that load, and what they say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Method;
+
+use super::super::{AccessLog, Config, Dialect, Forwarded, HostHeader, Server, StoreUrl};
+use super::{parse_file, yaml_files};
+use crate::policy::route::{Access, Route};
+use crate::policy::{Credits, LeakedSecret, Operation};
+
+const FOLDER: &str = "tests/config/good";
+
+fn good(name: &str) -> Config {
+    parse_file(&Path::new(FOLDER).join(name)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn routes(config: &Config) -> Vec<&Route> {
+    config.routes.iter().collect()
+}
+
+fn operations(route: &Route) -> String {
+    let served = route.methods.allow();
+    let with_operation = |name: &str| {
+        let method = Method::from_bytes(name.as_bytes()).expect("a method");
+        format!("{name}:{}", route.methods.operation(&method).expect("an operation"))
+    };
+    served.split(", ").map(with_operation).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn loads_every_good_file() {
+    let files = yaml_files(FOLDER);
+    assert!(files.len() >= 4);
+    for path in files {
+        if let Err(problems) = parse_file(&path) {
+            panic!("{problems}");
+        }
+    }
+}
+
+#[test]
+fn fills_in_every_default() {
+    let config = good("minimal.yaml");
+    assert_eq!(config.path, Path::new("tests/config/good/minimal.yaml"));
+    assert_eq!(config.state_dir, Path::new("tests/config/good/state"));
+    assert_eq!(config.secret_token_path(), Path::new("tests/config/good/state/secret-token"));
+    assert_eq!(config.master_key_path(), Path::new("tests/config/good/state/master-key"));
+    assert_eq!((config.threads, config.admin), (None, None));
+    let path = PathBuf::from("tests/config/good/state/tollgate.redb");
+    assert_eq!(config.store.url, StoreUrl::Embedded { path });
+    assert_eq!(config.store.timeout, Duration::from_millis(250));
+    assert_eq!(config.store.prefix, "tg:");
+    assert_eq!(config.dialect, Dialect::Standard);
+    assert!(config.master_key.is_none() && config.trusted_proxies.is_empty());
+    assert_eq!(config.leaked_secret, LeakedSecret::Flag);
+    assert_eq!(config.forwarded, Forwarded::XForwarded);
+    assert_eq!(config.cors.max_age, Duration::from_mins(10));
+    let headers =
+        [("Content-Type", true), ("X-IEX-Date", true), ("x-anything", true), ("x", false), ("cookie", false)];
+    for (header, allowed) in headers {
+        assert_eq!(config.cors.allows(header), allowed, "{header}");
+    }
+    assert_eq!(config.access_log, AccessLog::Stdout);
+    assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+    let upstream = &config.upstreams["datasets"];
+    assert_eq!(upstream.servers, [Server { host: "localhost".to_owned(), port: 9000 }]);
+    assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
+    let others = [upstream.read_timeout, upstream.write_timeout, upstream.idle_timeout];
+    assert_eq!(others, [Duration::from_mins(1); 3]);
+    assert_eq!((upstream.keep_alive, upstream.host), (128, HostHeader::Keep));
+    let [route] = routes(&config)[..] else { panic!("one route") };
+    assert_eq!((route.credits, route.signed, route.keep_encoded_slash), (Credits(1), false, false));
+    assert!(route.dataset.is_none() && route.batch_separator_param.is_none());
+    assert_eq!(operations(route), "GET:read HEAD:read POST:write PUT:write PATCH:write DELETE:delete");
+}
+
+#[test]
+fn reads_every_key() {
+    let config = good("every_key.yaml");
+    assert_eq!(config.state_dir, Path::new("/var/lib/tollgate"));
+    assert_eq!(config.threads.map(usize::from), Some(256));
+    let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    assert_eq!(listeners, ["0.0.0.0:8080", "[::1]:8443"]);
+    assert_eq!(config.admin.map(|admin| admin.address.to_string()), Some("127.0.0.1:9090".to_owned()));
+    let StoreUrl::Redis { host, port, db, username, password } = &config.store.url else { panic!("Redis") };
+    assert_eq!((host.as_str(), *port, *db, username.as_deref()), ("fd00::1", 6380, 3, Some("gate")));
+    assert_eq!(password.as_ref().map(super::super::Secret::expose), Some("s3cret-value"));
+    assert_eq!((config.store.timeout, config.store.prefix.as_str()), (Duration::from_secs(1), "gate-1:"));
+    assert_eq!(config.master_key.as_ref().map(super::super::Secret::expose), Some("s3cret-value"));
+    let trusted: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]);
+    assert_eq!((config.leaked_secret, config.forwarded), (LeakedSecret::Refuse, Forwarded::Both));
+    assert_eq!(config.cors.allow_headers, ["accept", "x-custom-*"]);
+    assert_eq!(config.cors.max_age, Duration::ZERO);
+    assert_eq!(config.access_log, AccessLog::File("tests/config/good/logs/access.log".into()));
+    assert_eq!(config.shutdown_grace, Duration::from_mins(1));
+    assert!(!format!("{config:?}").contains("s3cret"), "a secret is not shown");
+
+    let upstream = &config.upstreams["quotes"];
+    let servers: Vec<_> = upstream.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["quotes_1.internal:80", "[2001:db8::1]:8080"]);
+    assert_eq!(upstream.servers[1].host, "2001:db8::1");
+    assert_eq!(upstream.connect_timeout, Duration::from_millis(250));
+    assert_eq!(upstream.read_timeout, Duration::from_hours(1));
+    assert_eq!(upstream.write_timeout, Duration::from_mins(5));
+    assert_eq!(upstream.idle_timeout, Duration::from_secs(90));
+    assert_eq!((upstream.keep_alive, upstream.host), (0, HostHeader::Server));
+    assert_eq!(config.upstreams.len(), 2);
+
+    let [files, search, root] = routes(&config)[..] else { panic!("three routes") };
+    assert_eq!(
+        (files.path.to_string(), files.upstream.as_str()),
+        ("/files/{workspace}/**".to_owned(), "quotes")
+    );
+    assert_eq!(files.access, Access::Premium);
+    assert_eq!(files.dataset.as_ref().map(ToString::to_string), Some("{workspace}/{query.id}".to_owned()));
+    assert_eq!(files.batch_separator_param.as_deref(), Some("sep"));
+    assert_eq!(files.credits, Credits(9_007_199_254_740_991));
+    assert_eq!((files.signed, files.keep_encoded_slash), (true, true));
+    assert_eq!(operations(files), "GET:read POST:read QUERY:read");
+    let expected = "GET:read HEAD:read POST:read PUT:write PATCH:write DELETE:write REPORT:read";
+    assert_eq!(operations(search), expected);
+    assert_eq!((search.credits, search.access), (Credits(0), Access::Core));
+    assert_eq!(root.access, Access::Dataset);
+    assert_eq!(root.methods.operation(&Method::DELETE), Some(Operation::Delete));
+}
+
+#[test]
+fn takes_whole_values_from_the_environment() {
+    let config = good("environment.yaml");
+    assert_eq!(config.state_dir, Path::new("/var/lib/tollgate"));
+    assert_eq!(config.threads.map(usize::from), Some(3));
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:7000");
+    let StoreUrl::Redis { host, port, db, username, password } = &config.store.url else { panic!("Redis") };
+    assert_eq!((host.as_str(), *port, *db, username.as_deref()), ("redis.internal", 6379, 2, Some("gate")));
+    assert_eq!(password.as_ref().map(super::super::Secret::expose), Some("p@ss"));
+    assert!(config.master_key.is_none(), "an empty master key is an absent one");
+}
+
+#[test]
+fn loads_the_sample_of_the_specification() {
+    let config = good("interface.yaml");
+    assert_eq!(config.threads.map(usize::from), Some(2));
+    let paths: Vec<_> = routes(&config).iter().map(|route| route.path.to_string()).collect();
+    assert_eq!(paths, ["/{version}/data/CORE/{dataset}/**", "/{version}/data/{workspace}/{dataset}/**"]);
+}
+
+#[test]
+fn ships_a_file_that_says_the_defaults() {
+    let shipped = parse_file(Path::new("proxy.yaml")).unwrap_or_else(|problems| panic!("{problems}"));
+    let minimal = good("minimal.yaml");
+    assert_eq!(shipped.state_dir, Path::new("state"));
+    assert_eq!(shipped.store.url, StoreUrl::Embedded { path: "state/tollgate.redb".into() });
+    assert_eq!(
+        (shipped.store.timeout, &shipped.store.prefix),
+        (minimal.store.timeout, &minimal.store.prefix)
+    );
+    assert_eq!((shipped.threads, &shipped.master_key), (minimal.threads, &minimal.master_key));
+    assert_eq!((shipped.dialect, &shipped.trusted_proxies), (minimal.dialect, &minimal.trusted_proxies));
+    assert_eq!((shipped.leaked_secret, shipped.forwarded), (minimal.leaked_secret, minimal.forwarded));
+    assert_eq!((&shipped.cors, &shipped.access_log), (&minimal.cors, &minimal.access_log));
+    assert_eq!(shipped.shutdown_grace, minimal.shutdown_grace);
+    let [shipped_upstream, upstream] = [&shipped, &minimal].map(|config| {
+        let mut upstream = config.upstreams["datasets"].clone();
+        upstream.servers.clear();
+        upstream
+    });
+    assert_eq!(shipped_upstream, upstream);
+    assert_eq!(routes(&shipped).len(), 10);
+}
+
+#[test]
+fn ships_a_file_that_names_every_key() {
+    let text = fs::read_to_string("proxy.yaml").expect("the shipped file");
+    let named: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim_start_matches([' ', '#', '-']).split([':', ' ']).next())
+        .collect();
+    for key in super::super::all_keys() {
+        assert!(named.contains(&key), "proxy.yaml does not explain `{key}`");
+    }
+}
