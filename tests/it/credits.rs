@@ -78,7 +78,7 @@ async fn exactly_the_limit(nodes: &[&Gate], token: &Token, upstream: &Upstream, 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_1_never_over_with_three_nodes_on_one_redis() {
-    let (upstream, redis) = (Upstream::start().await, RedisServer::start().await);
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
     let mut nodes = fleet(&upstream, &redis, 3).await;
     let token = nodes[0].token(limited(5000)).await;
     let nodes: Vec<&Gate> = nodes.iter().collect();
@@ -160,7 +160,7 @@ async fn law_2_nothing_lost_however_a_request_ends_embedded() {
 
 #[tokio::test]
 async fn law_2_nothing_lost_however_a_request_ends_redis() {
-    let (upstream, redis) = (Upstream::start().await, RedisServer::start().await);
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
     let store = format!("url: \"{}\", timeout: 10s", redis.url());
     let mut gate = Plan::new(&upstream).store(&store).upstream_extra("read_timeout: 700ms").start().await;
     endings(&mut gate).await;
@@ -262,7 +262,7 @@ async fn an_edit_reaches_the_running_gate_at_once() {
 
 #[tokio::test]
 async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
-    let (upstream, mut redis) = (Upstream::start().await, RedisServer::start().await);
+    let (upstream, mut redis) = (Upstream::start().await, RedisServer::start());
     let store = format!("url: \"{}\"", redis.url());
     let mut gate = Plan::new(&upstream).store(&store).start().await;
     let token = gate.token(limited(100)).await;
@@ -275,7 +275,7 @@ async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
     }
     assert_eq!(Ask::get("/readyz").send(gate.admin).await.status, 503);
     assert_eq!(Ask::get("/healthz").send(gate.admin).await.status, 200);
-    redis.restart().await;
+    redis.restart();
     wait_for("the gate to find its store again", || async {
         Ask::get("/readyz").send(gate.admin).await.status == 200
     })

@@ -4,6 +4,7 @@ mod harness;
 
 mod credits;
 mod forwarding;
+mod main_job;
 mod refusals;
 mod rooms;
 mod streaming;
