@@ -79,3 +79,41 @@ fn trim(mut value: &[u8]) -> &[u8] {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::tables::{PK, PK2, rows, several, slices, text};
+
+    fn outcome(query: &[Vec<u8>], authorization: &[Vec<u8>], keys: &[Vec<u8>]) -> String {
+        match find_credential(query, &slices(authorization), &slices(keys)) {
+            Ok(Presented { token, place }) => format!("{place:?} {}", token.expose()),
+            Err(problem) => format!("{problem:?}"),
+        }
+    }
+
+    #[test]
+    fn finds_exactly_one_credential_or_says_why_not() {
+        for [query, authorization, keys, expected] in rows(include_str!("tables/credential.txt")) {
+            let found = outcome(&several(query), &several(authorization), &several(keys));
+            assert_eq!(found, text(expected), "{query} · {authorization} · {keys}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_second_value_never_goes_unseen(
+            first in 0..3_usize, second in 0..3_usize, other in prop_oneof![Just(PK2.to_owned()), "[!-~]{1,40}"]
+        ) {
+            prop_assume!(other != PK);
+            let mut places = [Vec::new(), Vec::new(), Vec::new()];
+            for (place, value) in [(first, PK), (second, other.as_str())] {
+                let value = if place == 1 { format!("Bearer {value}") } else { value.to_owned() };
+                places[place].push(value.into_bytes());
+            }
+            assert_eq!(outcome(&places[0], &places[1], &places[2]), "Ambiguous");
+        }
+    }
+}

@@ -7,6 +7,8 @@
 mod page;
 mod path;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
@@ -18,6 +20,15 @@ pub use rule::{BadDomainRule, DomainRule, MAX_RULE};
 enum Scheme {
     Http,
     Https,
+}
+
+/// Whether this is a DNS name in the one form that rules and pages are compared in: lower case, ASCII, no trailing dot
+/// (RFC 1123, 2.1; `_` is in use).
+fn is_name(name: &str) -> bool {
+    let in_label =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    let sound = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(in_label);
+    name.len() <= 253 && name.split('.').all(sound)
 }
 
 /// The allowed domains of a token. An empty list admits every request.

@@ -49,3 +49,62 @@ fn decode_form(text: &str) -> impl Iterator<Item = u8> {
         .enumerate()
         .flat_map(|(at, piece)| (at > 0).then_some(b' ').into_iter().chain(percent_decode_str(piece)))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::tables::{optional, rows, several, text};
+
+    #[test]
+    fn takes_every_token_and_leaves_every_other_byte() {
+        for [query, tokens, rest] in rows(include_str!("tables/take_tokens.txt")) {
+            let expected = (several(tokens), optional(rest));
+            assert_eq!(take_tokens(optional(query).as_deref()), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn reads_the_values_of_one_parameter() {
+        for [query, name, expected] in rows(include_str!("tables/values.txt")) {
+            assert_eq!(values(optional(query).as_deref(), &text(name)), several(expected), "{query}");
+        }
+    }
+
+    fn queries() -> impl Strategy<Value = String> {
+        const PIECES: [&str; 15] = [
+            "&", "&&", "=", "token", "token=", "%74oken=", "tok%65n", "Token", "%", "%2574", "+", ";", "a",
+            "b=1", "é",
+        ];
+        proptest::collection::vec(proptest::sample::select(&PIECES[..]), 0..16)
+            .prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn leaves_no_token_and_loses_nothing_else(query in queries()) {
+            let (tokens, rest) = take_tokens(Some(&query));
+            assert_eq!(values(rest.as_deref(), "token"), Vec::<Vec<u8>>::new());
+            let others = |query: &str| -> Vec<String> {
+                query.split('&').filter(|piece| !is_named(piece, "token")).map(str::to_owned).collect()
+            };
+            assert_eq!(others(&query).join("&"), rest.clone().unwrap_or_default());
+            assert_eq!(tokens.len() + others(&query).len(), query.split('&').count());
+            if tokens.is_empty() {
+                assert_eq!(rest, Some(query));
+            } else {
+                assert_ne!(rest.as_deref(), Some(""));
+            }
+        }
+
+        #[test]
+        fn reads_back_what_a_form_wrote(pairs in proptest::collection::vec(("[a-z&=+% é]{1,6}", any::<String>()), 0..6)) {
+            let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
+            for (name, _) in &pairs {
+                let expected: Vec<_> = pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| value.clone().into_bytes()).collect();
+                assert_eq!(values(Some(&query), name), expected);
+            }
+        }
+    }
+}

@@ -12,6 +12,9 @@ use percent_encoding::{percent_decode, percent_decode_str};
 
 use super::token::contains_token;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes a path and its query may have together: 8 KiB, before and after they are brought to one form.
 pub const MAX_TARGET: usize = 8 * 1024;
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::{Scheme, path};
+use super::{Scheme, is_name, path};
 
 /// What the headers `Origin` and `Referer` of one request say.
 #[derive(Clone, PartialEq, Eq)]
@@ -208,7 +208,8 @@ fn after_authority(text: &str) -> Result<&str, Unclear> {
     if authority.contains('@') {
         return Err(Unclear::UserInfo);
     }
-    if authority.is_empty() || after.starts_with('\\') || !scheme.bytes().all(in_scheme) {
+    let odd = authority.is_empty() || authority.ends_with(':') || after.starts_with('\\');
+    if odd || !scheme.bytes().all(in_scheme) {
         return Err(Unclear::Unreadable);
     }
     Ok(after)
@@ -219,11 +220,13 @@ fn parse_url(text: &str) -> Result<Url, Unclear> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Unclear::UserInfo);
     }
-    match host_of(&url) {
-        None => Err(Unclear::Unreadable),
-        Some(PageHost::Name(name)) if name.split('.').any(str::is_empty) => Err(Unclear::Unreadable),
-        Some(_) => Ok(url),
-    }
+    let readable = match host_of(&url) {
+        None => false,
+        // The URL standard takes `www.example.com,https` for a host. Hosts of other schemes have their own grammars.
+        Some(PageHost::Name(name)) => scheme_of(&url).is_none() || is_name(name),
+        Some(PageHost::Address(_)) => true,
+    };
+    readable.then_some(url).ok_or(Unclear::Unreadable)
 }
 
 fn scheme_of(url: &Url) -> Option<Scheme> {

@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 use url::Host;
 
 use super::{BadDomainRule, DomainRule, MAX_RULE, RuleHost, Scheme};
+use crate::policy::domain::is_name;
 use crate::policy::domain::path::normalize;
 use crate::policy::target::has_dot_segment;
 
@@ -85,6 +86,9 @@ impl<'a> Authority<'a> {
         }
         if let Ok(address) = text.parse::<Ipv6Addr>() {
             return Ok(Self { host: Written::Address(address.into()), port: None, needs_brackets: true });
+        }
+        if text.contains("::") && !text.starts_with('*') {
+            return Err(wrong());
         }
         let (host, port) = match text.split_once(':') {
             None => (text, None),
@@ -168,7 +172,7 @@ fn is_public_suffix(name: &str) -> bool {
     psl::suffix_str(name) == Some(name)
 }
 
-/// Brings a name to lower case ASCII without a trailing dot, and checks its labels (RFC 1123, 2.1; `_` is in use).
+/// Brings a name to lower case ASCII without a trailing dot.
 fn read_name(name: &str) -> Result<Host<String>, BadDomainRule> {
     let wrong = || BadDomainRule::Name(name.to_owned());
     if name.contains('*') {
@@ -184,10 +188,7 @@ fn read_name(name: &str) -> Result<Host<String>, BadDomainRule> {
     if ascii.ends_with('.') {
         ascii.pop();
     }
-    let in_label =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    let sound = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(in_label);
-    (ascii.len() <= 253 && ascii.split('.').all(sound)).then_some(Host::Domain(ascii)).ok_or_else(wrong)
+    if is_name(&ascii) { Ok(Host::Domain(ascii)) } else { Err(wrong()) }
 }
 
 fn read_port(text: &str) -> Result<u16, BadDomainRule> {
