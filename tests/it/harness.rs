@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod evidence;
 pub(crate) mod gate;

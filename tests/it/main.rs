@@ -2,4 +2,5 @@
 
 mod harness;
 
+mod browser;
 mod refusals;
