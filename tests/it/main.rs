@@ -1,1 +1,4 @@
-fn main() {}
+//! The one integration binary: a file for each behaviour.
+
+mod admin;
+mod cli;
