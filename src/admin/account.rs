@@ -38,7 +38,7 @@ pub(super) struct AccountView {
 }
 
 /// The account, with what its tokens have used.
-#[utoipa::path(get, path = "/v1/account", tag = "account", responses(
+#[utoipa::path(get, path = "/v1/account", operation_id = "read_account", tag = "account", responses(
     (status = 200, description = "The account.", body = AccountView,
      headers(("ETag" = String, description = "Its version in quotes."))),
 ))]
@@ -49,7 +49,7 @@ pub(super) async fn read(_: Caller, State(shared): State<Shared>, query: Query) 
 }
 
 /// Edits the account by a merge patch: absent keeps, `null` takes a budget away.
-#[utoipa::path(patch, path = "/v1/account", tag = "account",
+#[utoipa::path(patch, path = "/v1/account", operation_id = "edit_account", tag = "account",
     request_body(content((AccountFields = "application/json"), (AccountFields = "application/merge-patch+json"))),
     params(
         ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),

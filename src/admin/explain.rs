@@ -47,10 +47,10 @@ pub(super) struct ExplanationView {
     /// The data sets it is about.
     datasets: Vec<String>,
     /// What it does to them.
-    #[schema(required, schema_with = schema::operation)]
+    #[schema(required, schema_with = schema::operation_or_null)]
     operation: Option<&'static str>,
     /// The pool it draws on.
-    #[schema(required, schema_with = schema::pool)]
+    #[schema(required, schema_with = schema::pool_or_null)]
     pool: Option<&'static str>,
     /// What it would cost.
     #[schema(required)]
@@ -101,7 +101,7 @@ impl From<Explanation> for ExplanationView {
 }
 
 /// Would this request pass, and why. Nothing is charged and nothing is forwarded.
-#[utoipa::path(post, path = "/v1/explain", tag = "explain", request_body = QuestionFields,
+#[utoipa::path(post, path = "/v1/explain", operation_id = "explain", tag = "explain", request_body = QuestionFields,
     responses(
         (status = 200, description = "What would happen to the request, and why.", body = ExplanationView),
         (status = 422, description = "Some fields cannot be taken; all of them are named.", body = ProblemBody,

@@ -4,68 +4,103 @@
 //! describe them. A test holds that both know the same fields.
 
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
 use crate::policy::cost::{MAX_CREDITS, MAX_RATE};
 use crate::policy::{DomainMode, Operation, Period, Pool, Status, TokenKind};
 
-fn one_of(names: impl IntoIterator<Item = &'static str>) -> Object {
+/// A field with a fixed set of names.
+fn one_of(about: &str, names: impl IntoIterator<Item = &'static str>) -> ObjectBuilder {
     let names: Vec<_> = names.into_iter().collect();
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).description(Some(about))
 }
+
+/// The same, or `null`.
+fn one_of_or_null(about: &str, names: impl IntoIterator<Item = &'static str>) -> Object {
+    let names: Vec<_> = names.into_iter().map(Some).chain([None]).collect();
+    let types = SchemaType::Array(vec![Type::String, Type::Null]);
+    one_of(about, []).schema_type(types).enum_values(Some(names)).build()
+}
+
+const KINDS: [TokenKind; 2] = [TokenKind::Publishable, TokenKind::Secret];
+const MODES: [DomainMode; 2] = [DomainMode::Enforce, DomainMode::Report];
 
 /// A token's type.
 pub(super) fn token_type() -> Object {
-    one_of([TokenKind::Publishable, TokenKind::Secret].map(TokenKind::as_str))
+    one_of("Publishable tokens may stand in web pages.", KINDS.map(TokenKind::as_str)).build()
+}
+
+fn token_type_or_null() -> Object {
+    one_of_or_null("Publishable unless said otherwise; it stays what it is.", KINDS.map(TokenKind::as_str))
 }
 
 /// A token's status.
 pub(super) fn status() -> Object {
-    one_of([Status::Active, Status::Disabled, Status::Revoked].map(Status::as_str))
+    let all = [Status::Active, Status::Disabled, Status::Revoked];
+    one_of("Whether it may be used.", all.map(Status::as_str)).build()
 }
 
-fn settable_status() -> Object {
-    one_of([Status::Active, Status::Disabled].map(Status::as_str))
+fn settable_status_or_null() -> Object {
+    let all = [Status::Active, Status::Disabled];
+    one_of_or_null("Whether the token may be used. `DELETE` revokes.", all.map(Status::as_str))
 }
 
 /// A limit's period.
 pub(super) fn period() -> Object {
-    one_of(Period::ALL.map(Period::as_str))
+    let about = "The stretch of time after which the count starts anew, by the UTC calendar; `none`: never.";
+    one_of(about, Period::ALL.map(Period::as_str)).build()
 }
 
 /// What happens to requests from pages that no rule admits.
 pub(super) fn domain_mode() -> Object {
-    one_of([DomainMode::Enforce, DomainMode::Report].map(DomainMode::as_str))
+    one_of("What happens to requests from other pages.", MODES.map(DomainMode::as_str)).build()
 }
 
-/// Something that is done to a data set.
-pub(super) fn operation() -> Object {
-    one_of(Operation::ALL.map(Operation::as_str))
+fn domain_mode_or_null() -> Object {
+    let about = "What happens to requests from other pages; `enforce` by default.";
+    one_of_or_null(about, MODES.map(DomainMode::as_str))
+}
+
+/// Something that is done to a data set, or `null`.
+pub(super) fn operation_or_null() -> Object {
+    one_of_or_null("What it does to the data sets.", Operation::ALL.map(Operation::as_str))
 }
 
 /// A list of operations.
-pub(super) fn operations() -> utoipa::openapi::schema::Array {
-    utoipa::openapi::schema::ArrayBuilder::new().items(operation()).min_items(Some(1)).build()
+pub(super) fn operations() -> Array {
+    let item = one_of("What may be done.", Operation::ALL.map(Operation::as_str));
+    ArrayBuilder::new().items(item).min_items(Some(1)).build()
 }
 
-/// A pool.
-pub(super) fn pool() -> Object {
-    one_of(Pool::ALL.map(Pool::as_str))
+/// A pool, or `null`.
+pub(super) fn pool_or_null() -> Object {
+    one_of_or_null("The pool it draws on.", Pool::ALL.map(Pool::as_str))
 }
 
 /// What came of a check.
 pub(super) fn outcome() -> Object {
-    one_of(["passed", "refused", "noted", "not_reached"])
+    let about = "What came of it; `noted`: it passes, with something to tell.";
+    one_of(about, ["passed", "refused", "noted", "not_reached"]).build()
+}
+
+fn whole(about: &str, least: u64, most: u64) -> Object {
+    let (least, most) = (usize::try_from(least).ok(), usize::try_from(most).ok());
+    let number = ObjectBuilder::new().schema_type(Type::Integer).description(Some(about));
+    number.minimum(least).maximum(most).build()
 }
 
 /// A number of credits.
 pub(super) fn credits() -> Object {
-    let most = usize::try_from(MAX_CREDITS).unwrap_or(usize::MAX);
-    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0_usize)).maximum(Some(most)).build()
+    whole("How many credits.", 0, MAX_CREDITS)
 }
 
 fn rate() -> Object {
-    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_usize)).maximum(Some(MAX_RATE)).build()
+    whole("Requests per second.", 1, u64::from(MAX_RATE))
+}
+
+fn burst() -> Object {
+    let about = "Requests that may come at once; as many as per second unless said otherwise.";
+    whole(about, 1, u64::from(MAX_RATE))
 }
 
 /// The fields of a token that a client sets. An absent field keeps what is stored (a new token's default), `null` sets
@@ -76,13 +111,13 @@ fn rate() -> Object {
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenFields {
     /// Publishable unless said otherwise; it stays what it is.
-    #[schema(schema_with = token_type)]
+    #[schema(schema_with = token_type_or_null)]
     r#type: Option<String>,
     /// A name for people: at most 200 characters, none of them a control character.
     #[schema(max_length = 200)]
     nickname: Option<String>,
     /// Whether the token may be used. `DELETE` revokes.
-    #[schema(schema_with = settable_status)]
+    #[schema(schema_with = settable_status_or_null)]
     status: Option<String>,
     /// From when on the token is refused; `null`: never.
     #[schema(format = DateTime)]
@@ -99,7 +134,7 @@ pub(super) struct TokenFields {
     /// Pages that may use the token, empty: all. A list replaces the whole list.
     allowed_domains: Option<AllowedDomains>,
     /// What happens to requests from other pages.
-    #[schema(schema_with = domain_mode)]
+    #[schema(schema_with = domain_mode_or_null)]
     domain_mode: Option<String>,
     /// Credits the token may use, for each pool; `null`: as many as the account has.
     credit_limit: Option<LimitsFields>,
@@ -155,7 +190,7 @@ pub(super) struct RateFields {
     #[schema(schema_with = rate)]
     requests_per_second: u32,
     /// Requests that may come at once; as many as per second unless said otherwise.
-    #[schema(schema_with = rate, required = false)]
+    #[schema(schema_with = burst, required = false)]
     burst: u32,
 }
 

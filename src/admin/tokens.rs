@@ -47,7 +47,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// The account's tokens, oldest first, in pages.
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens",
     params(
         ("limit" = Option<usize>, Query, description = "Tokens in a page, 1 to 500; 100 by default.",
          minimum = 1, maximum = 500),
@@ -85,7 +85,7 @@ fn read_cursor(text: &str) -> Option<TokenId> {
 }
 
 /// Makes a token. Every field has a default; the answer shows the value, for a secret token only this once.
-#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = TokenFields,
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = TokenFields,
     responses(
         (status = 201, description = "The new token.", body = TokenView,
          headers(("Location" = String, description = "Where it is."),
@@ -118,7 +118,7 @@ pub(super) async fn create(
 }
 
 /// One token, with what it has used.
-#[utoipa::path(get, path = "/v1/tokens/{id}", tag = "tokens",
+#[utoipa::path(get, path = "/v1/tokens/{id}", operation_id = "read_token", tag = "tokens",
     params(("id" = String, Path, description = "The token's id.")),
     responses(
         (status = 200, description = "The token.", body = TokenView,
@@ -141,7 +141,7 @@ pub(super) async fn read(
 }
 
 /// Edits a token by a merge patch: absent keeps, `null` sets the default.
-#[utoipa::path(patch, path = "/v1/tokens/{id}", tag = "tokens",
+#[utoipa::path(patch, path = "/v1/tokens/{id}", operation_id = "edit_token", tag = "tokens",
     request_body(content((TokenFields = "application/json"), (TokenFields = "application/merge-patch+json"))),
     params(
         ("id" = String, Path, description = "The token's id."),
@@ -174,7 +174,7 @@ pub(super) async fn edit(
 }
 
 /// Revokes a token, for good. Its record stays, so that its usage stays known. Revoked again, nothing happens.
-#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens",
+#[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "revoke_token", tag = "tokens",
     params(
         ("id" = String, Path, description = "The token's id."),
         ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),

@@ -1,4 +1,13 @@
-//! The one integration binary: real processes, real sockets, real stores, a real browser.
+//! The one integration binary: real processes, real sockets, real stores, a real browser. A file for each behaviour;
+//! what they share is in `harness`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::assigning_clones,
+    unreachable_pub,
+    reason = "what helps a test panics where something is not as it must be, and is reached by nobody else"
+)]
 
 mod harness;
 

@@ -27,7 +27,7 @@ use crate::store::Written;
 const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
 
 /// Gives a token a new value under the same id and policy. The old value works for the grace time.
-#[utoipa::path(post, path = "/v1/tokens/{id}/rotate", tag = "tokens", request_body = Option<RotateFields>,
+#[utoipa::path(post, path = "/v1/tokens/{id}/rotate", operation_id = "rotate_token", tag = "tokens", request_body = Option<RotateFields>,
     params(
         ("id" = String, Path, description = "The token's id."),
         ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
@@ -91,7 +91,7 @@ fn read_grace(body: &Value) -> Result<Duration, Problem> {
 }
 
 /// Shows a token's value.
-#[utoipa::path(post, path = "/v1/tokens/{id}/reveal", tag = "tokens",
+#[utoipa::path(post, path = "/v1/tokens/{id}/reveal", operation_id = "reveal_token", tag = "tokens",
     params(("id" = String, Path, description = "The token's id.")),
     responses(
         (status = 200, description = "The value.", body = RevealedView),

@@ -1,0 +1,172 @@
+//! The embedded store, with troubles to order: unreachable, silent, or holding a record nobody can read.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tollgate::ledger::{Counter, Taken};
+use tollgate::policy::record::Account;
+use tollgate::policy::{AccountId, PerPool, Policy, Token, TokenDigest, TokenId};
+use tollgate::store::embedded::EmbeddedStore;
+use tollgate::store::{Charge, Listed, Settlement, Store, StoreError, StoredToken, Written};
+
+/// How the store behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// As it should.
+    Well,
+    /// It cannot be reached.
+    Down,
+    /// It never answers.
+    Silent,
+    /// The record of this token cannot be read.
+    Unreadable(TokenId),
+}
+
+/// The embedded store, with a mood.
+pub(crate) struct MoodyStore {
+    inner: EmbeddedStore,
+    mood: Mutex<Mood>,
+}
+
+const WHY: &str = "the field `status` is `sleepy`";
+
+impl MoodyStore {
+    pub(crate) fn new(inner: EmbeddedStore) -> Self {
+        Self { inner, mood: Mutex::new(Mood::Well) }
+    }
+
+    pub(crate) fn set_mood(&self, mood: Mood) {
+        *self.mood.lock() = mood;
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        let mood = self.mood.lock().clone();
+        match mood {
+            Mood::Down => Err(StoreError::Unavailable("connection refused by 10.1.2.3".to_owned())),
+            Mood::Silent => std::future::pending().await,
+            Mood::Well | Mood::Unreadable(_) => Ok(()),
+        }
+    }
+
+    fn is_unreadable(&self, id: &TokenId) -> bool {
+        *self.mood.lock() == Mood::Unreadable(id.clone())
+    }
+}
+
+#[async_trait]
+impl Store for MoodyStore {
+    async fn find_token(&self, digest: &TokenDigest) -> Result<Option<Policy>, StoreError> {
+        self.ready().await?;
+        self.inner.find_token(digest).await
+    }
+
+    async fn get_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<StoredToken>, StoreError> {
+        self.ready().await?;
+        if self.is_unreadable(id) {
+            return Err(StoreError::Unreadable { key: format!("token:{id}"), why: WHY.to_owned() });
+        }
+        self.inner.get_token(account, id).await
+    }
+
+    async fn list_tokens(
+        &self,
+        account: &AccountId,
+        after: Option<&TokenId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.ready().await?;
+        let mut listed = self.inner.list_tokens(account, after, limit).await?;
+        for entry in &mut listed {
+            if let Listed::Token(token) = entry
+                && self.is_unreadable(&token.policy.id)
+            {
+                *entry = Listed::Unreadable { id: token.policy.id.clone(), why: WHY.to_owned() };
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn create_token(&self, policy: &Policy, value: &Token) -> Result<(), StoreError> {
+        self.ready().await?;
+        self.inner.create_token(policy, value).await
+    }
+
+    async fn put_policy(&self, policy: &Policy) -> Result<Written, StoreError> {
+        self.ready().await?;
+        self.inner.put_policy(policy).await
+    }
+
+    async fn rotate_token(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+        version: u64,
+        value: &Token,
+        grace: Duration,
+    ) -> Result<Written, StoreError> {
+        self.ready().await?;
+        self.inner.rotate_token(account, id, version, value, grace).await
+    }
+
+    async fn reveal_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<Token>, StoreError> {
+        self.ready().await?;
+        self.inner.reveal_token(account, id).await
+    }
+
+    async fn mark_seen_in_browser(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.inner.mark_seen_in_browser(account, id, at).await
+    }
+
+    async fn get_account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
+        self.ready().await?;
+        self.inner.get_account(id).await
+    }
+
+    async fn create_account(
+        &self,
+        account: &Account,
+        first: &Policy,
+        value: &Token,
+    ) -> Result<bool, StoreError> {
+        self.inner.create_account(account, first, value).await
+    }
+
+    async fn put_account(&self, account: &Account) -> Result<Written, StoreError> {
+        self.ready().await?;
+        self.inner.put_account(account).await
+    }
+
+    async fn take(&self, charge: &Charge) -> Result<Taken, StoreError> {
+        self.inner.take(charge).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
+        self.inner.settle(settlements).await
+    }
+
+    async fn token_usage(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+    ) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+        self.ready().await?;
+        self.inner.token_usage(account, id).await
+    }
+
+    async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+        self.ready().await?;
+        self.inner.account_usage(account).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.ready().await?;
+        self.inner.ping().await
+    }
+}
