@@ -12,6 +12,8 @@ pub mod domain;
 pub mod query;
 pub mod record;
 pub mod route;
+#[cfg(test)]
+mod tables;
 pub mod target;
 pub mod token;
 mod verdict;
