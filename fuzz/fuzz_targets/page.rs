@@ -34,6 +34,17 @@ fuzz_target!(|data: &[u8]| {
             assert_admitted(&url.expect("an admitted page is a URL"));
         }
     }
+    // Look-alikes: what the input adds before or behind a host that a rule admits.
+    if let Some(text) = origins.first().and_then(|value| std::str::from_utf8(value).ok()) {
+        for look_alike in
+            [format!("https://{text}example.org:8443"), format!("https://www.example.com{text}")]
+        {
+            let page = Page::read(&[look_alike.as_bytes()], &[]);
+            if rules.admit(&page, None).is_ok() {
+                assert_admitted(&Url::parse(&look_alike).expect("an admitted page is a URL"));
+            }
+        }
+    }
     // Both together never open what either alone does not.
     if rules.admit(&Page::read(origins, referers), None).is_ok()
         && referers.iter().any(|value| !value.is_empty())

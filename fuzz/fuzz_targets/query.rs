@@ -7,6 +7,13 @@ use tollgate_fuzz::policy::query::{take_tokens, values};
 fuzz_target!(|query: &str| {
     let (tokens, rest) = take_tokens(Some(query));
     assert_eq!(tokens, values(Some(query), "token"));
+    // Another reader of forms sees the same values.
+    let lossy: Vec<_> = tokens.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    assert_eq!(
+        lossy,
+        pairs.filter(|(name, _)| name == "token").map(|(_, value)| value.into_owned()).collect::<Vec<_>>()
+    );
     assert!(values(rest.as_deref(), "token").is_empty(), "a token is left");
 
     let is_token = |piece: &&str| !values(Some(piece), "token").is_empty();

@@ -32,8 +32,28 @@ fuzz_target!(|data: &[u8]| {
             let text = presented.token.expose().as_bytes();
             assert!(data.windows(TOKEN_LEN).any(|window| window == text), "a token from nowhere");
             assert!(query.iter().all(|value| value.is_empty() || value == text), "another value went unseen");
+            assert!(
+                keys.iter().all(|key| matches!(trim(key), b"") || trim(key) == text),
+                "another key went unseen"
+            );
+            let bearer = |value: &&&[u8]| {
+                trim(value).get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"bearer "))
+            };
+            assert!(
+                authorization
+                    .iter()
+                    .filter(bearer)
+                    .all(|value| value.windows(TOKEN_LEN).any(|window| window == text))
+            );
         }
         Err(CredentialProblem::Missing) => assert!(query.iter().all(Vec::is_empty)),
         Err(CredentialProblem::Ambiguous | CredentialProblem::Invalid) => {}
     }
 });
+
+fn trim(value: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    &value[start..end]
+}

@@ -1,7 +1,7 @@
 //! From which pages a token may be used (`policy.md`, "Allowed domains").
 //!
-//! Owns the verdict over a list of rules. A rule's grammar is in [`rule`], what `Origin` and `Referer` say is in
-//! [`page`], the comparison of paths in [`path`]. It must not know headers beyond their values, nor which proxies are
+//! Owns the verdict over a list of rules. A rule's grammar is in `rule`, what `Origin` and `Referer` say is in
+//! `page`, the comparison of paths in `path`. It must not know headers beyond their values, nor which proxies are
 //! trusted: the client's address is an argument.
 
 mod page;

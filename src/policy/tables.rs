@@ -14,7 +14,9 @@ pub(super) const SK: &str = "sk_00112233445566778899aabbccddeeff";
 /// The cases of a table, each with `N` columns.
 pub(super) fn rows<const N: usize>(table: &str) -> Vec<[&str; N]> {
     let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
-    lines.map(row).collect()
+    let rows: Vec<_> = lines.map(row).collect();
+    assert!(!rows.is_empty(), "a table without cases tests nothing");
+    rows
 }
 
 fn row<const N: usize>(line: &str) -> [&str; N] {
