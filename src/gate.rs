@@ -88,7 +88,17 @@ impl Gate {
         let directory = Directory::new(store.clone(), metrics.clone());
         let meter = Meter::new(store.clone(), metrics.clone(), &runtime);
         let marked = Mutex::default();
-        Self { settings, store, directory, meter, metrics, access_log, runtime, marked, active: Arc::default() }
+        Self {
+            settings,
+            store,
+            directory,
+            meter,
+            metrics,
+            access_log,
+            runtime,
+            marked,
+            active: Arc::default(),
+        }
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
@@ -123,7 +133,8 @@ impl Gate {
                 let headers = cors::allowed_headers(&self.settings.cors, &request);
                 let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
                 let origin = visit.origin.as_ref();
-                reply::send_preflight(session, &methods, &headers, max_age, &visit.request_id, origin).await?;
+                reply::send_preflight(session, &methods, &headers, max_age, &visit.request_id, origin)
+                    .await?;
                 Ok(true)
             }
             Err(denial) => {
@@ -139,7 +150,10 @@ impl Gate {
     ///
     /// # Errors
     /// Without a [`Pass`] nothing is sent (law 9).
-    #[expect(clippy::unused_async, reason = "a Pingora phase is async; later checks of the body will wait here")]
+    #[expect(
+        clippy::unused_async,
+        reason = "a Pingora phase is async; later checks of the body will wait here"
+    )]
     pub async fn upstream_request_filter(
         &self,
         session: &mut Session,
@@ -147,19 +161,20 @@ impl Gate {
         visit: &mut Visit,
     ) -> Result<()> {
         let (Verdict::Passed(_), Some(policy)) = (&visit.verdict, &visit.trail.policy) else {
-            return Error::e_explain(ErrorType::InternalError, "a request without a Pass was to be forwarded");
+            return Error::e_explain(
+                ErrorType::InternalError,
+                "a request without a Pass was to be forwarded",
+            );
         };
         let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
         forward::strip(upstream)?;
-        let sender = forward::Sender {
-            token: &policy.id,
-            account: &policy.account,
-            request_id: &visit.request_id,
-        };
+        let sender =
+            forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
         let peer = request.peer.map(|address| address.to_canonical());
-        let trusted = peer.is_some_and(|peer| self.settings.trusted_proxies.iter().any(|net| net.contains(&peer)));
+        let trusted =
+            peer.is_some_and(|peer| self.settings.trusted_proxies.iter().any(|net| net.contains(&peer)));
         forward::trace(upstream, &request, trusted, self.settings.forwarded)
     }
 
@@ -309,11 +324,15 @@ impl Gate {
 /// What an error means for the client; `None`: the client is gone.
 fn failure_of(error: &Error) -> Option<Failure> {
     match (error.esource(), error.etype()) {
-        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout) => {
-            Some(Failure::UpstreamTimeout)
-        }
+        (
+            ErrorSource::Upstream,
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout,
+        ) => Some(Failure::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Failure::UpstreamUnavailable),
-        (ErrorSource::Downstream, ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed) => None,
+        (
+            ErrorSource::Downstream,
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+        ) => None,
         (ErrorSource::Downstream, _) => Some(Failure::BadRequest),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Failure::Internal),
     }

@@ -18,7 +18,7 @@ pub mod target;
 pub mod token;
 mod verdict;
 
-pub use cost::{Credits, Limit, Period, PerPool, Pool, RateLimit};
+pub use cost::{Credits, Limit, PerPool, Period, Pool, RateLimit};
 pub use dataset::{DatasetId, Grant, Operation, Operations};
 pub use denial::Denial;
 pub use record::{DomainMode, Policy, Status};

@@ -108,7 +108,12 @@ impl ProxyHttp for Proxy {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, journey: &mut Journey) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        journey: &mut Journey,
+    ) -> FailToProxy {
         let error_code = self.gate.fail(session, error, &mut journey.visit).await;
         FailToProxy { error_code, can_reuse_downstream: false }
     }

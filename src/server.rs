@@ -88,6 +88,7 @@ pub enum ServeError {
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs Tollgate until it is told to stop.
+#[expect(clippy::needless_pass_by_value, reason = "a configuration is for one server")]
 pub fn serve(config: Config) -> Result<(), ServeError> {
     start_events();
     state::prepare(&config)?;
@@ -125,7 +126,10 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     proxy_runtime.shutdown_timeout(Duration::from_secs(1));
     let unsettled = control.block_on(gate.drain(DRAIN_PATIENCE));
     if unsettled > 0 {
-        tracing::error!(unsettled, "stopped with settlements that the store has not taken; they count as spent");
+        tracing::error!(
+            unsettled,
+            "stopped with settlements that the store has not taken; they count as spent"
+        );
     }
     if let Some(admin) = admin {
         let _ = control.block_on(tokio::time::timeout(Duration::from_secs(1), admin));
@@ -145,6 +149,7 @@ fn runtime(name: &'static str, threads: usize) -> Result<Runtime, ServeError> {
     built.map_err(ServeError::Runtime)
 }
 
+#[expect(clippy::unused_async, reason = "both stores are opened inside the control runtime")]
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
     let sealer = Some(state::sealer(config)?);
     match &config.store.url {

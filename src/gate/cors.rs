@@ -21,7 +21,8 @@ pub struct CorsSettings {
 }
 
 /// The response headers a page may read.
-const EXPOSED: &str = "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After";
+const EXPOSED: &str =
+    "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After";
 
 /// Whether a request is a preflight.
 pub(super) fn is_preflight(request: &Request<'_>) -> bool {
@@ -40,7 +41,8 @@ pub(super) fn allowed_origin(
 ) -> Option<HeaderValue> {
     let mut values = request.headers.get_all(header::ORIGIN).iter();
     let (Some(origin), None) = (values.next(), values.next()) else { return None };
-    let readable = (page.origin().is_some() || origin.as_bytes() == b"null") && !contains_token(origin.as_bytes());
+    let readable =
+        (page.origin().is_some() || origin.as_bytes() == b"null") && !contains_token(origin.as_bytes());
     let admitted = policy.is_none_or(|policy| {
         policy.domain_mode == DomainMode::Report || policy.allowed_domains.admit(page, client).is_ok()
     });
@@ -68,10 +70,7 @@ pub(super) fn allowed_headers(settings: &CorsSettings, request: &Request<'_>) ->
 }
 
 /// Makes a response readable for the admitted origin and nobody else: whatever the upstream said is replaced.
-pub(super) fn decorate(
-    response: &mut ResponseHeader,
-    origin: Option<&HeaderValue>,
-) -> pingora::Result<()> {
+pub(super) fn decorate(response: &mut ResponseHeader, origin: Option<&HeaderValue>) -> pingora::Result<()> {
     for name in [
         header::ACCESS_CONTROL_ALLOW_ORIGIN,
         header::ACCESS_CONTROL_ALLOW_CREDENTIALS,

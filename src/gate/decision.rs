@@ -21,6 +21,7 @@ pub(super) struct Judge<'g> {
 }
 
 /// What is to be done with a request that was not refused.
+#[expect(clippy::large_enum_variant, reason = "one a request, moved once; a box would cost an allocation")]
 pub(super) enum Decision<'g> {
     /// Forward it.
     Pass(Pass),
@@ -37,7 +38,11 @@ pub(super) struct Located<'g> {
 
 impl<'g> Judge<'g> {
     /// Decides about one request. `trail` keeps what was learned, however it ends.
-    pub(super) async fn decide(&self, request: &Request<'_>, trail: &mut Trail) -> Result<Decision<'g>, Denial> {
+    pub(super) async fn decide(
+        &self,
+        request: &Request<'_>,
+        trail: &mut Trail,
+    ) -> Result<Decision<'g>, Denial> {
         trail.client = request.client(&self.settings.trusted_proxies);
         trail.page = Some(request.page());
         let located = self.locate(request, trail)?;

@@ -19,7 +19,16 @@ use crate::store::StoreError;
 
 /// The checks in the order of the spec, by the names `explain` gives them.
 const CHECKS: [&str; 10] = [
-    "target", "route", "method", "credential", "token", "signature", "domain", "data_access", "throttle", "credits",
+    "target",
+    "route",
+    "method",
+    "credential",
+    "token",
+    "signature",
+    "domain",
+    "data_access",
+    "throttle",
+    "credits",
 ];
 
 #[async_trait]
@@ -38,7 +47,11 @@ impl Explainer for Gate {
             return Ok(book.finish(&trail));
         };
         if cors::is_preflight(&request) {
-            book.note("method", "preflight", "a preflight: answered by the gate, without a token and without a charge");
+            book.note(
+                "method",
+                "preflight",
+                "a preflight: answered by the gate, without a token and without a charge",
+            );
             return Ok(book.finish(&trail));
         }
         let errand = located.route.errand(&located.target, request.method);
@@ -71,8 +84,8 @@ impl Gate {
                 return Ok(None);
             };
             book.pass("credential");
-            let browser = request.headers.contains_key(header::ORIGIN)
-                && stored.policy.kind == TokenKind::Secret;
+            let browser =
+                request.headers.contains_key(header::ORIGIN) && stored.policy.kind == TokenKind::Secret;
             return Ok(Some((Arc::new(stored.policy), browser)));
         }
         let Some(presented) = book.keep("credential", credential(request, &located.query_tokens)) else {
@@ -107,9 +120,15 @@ impl Gate {
             let name = finding.check.as_str();
             match finding.outcome {
                 Ok(None) => book.pass(name),
-                Ok(Some(Note::DomainReported(refusal))) => book.note(name, "domain_reported", refusal.as_str()),
+                Ok(Some(Note::DomainReported(refusal))) => {
+                    book.note(name, "domain_reported", refusal.as_str());
+                }
                 Ok(Some(Note::SecretFromBrowser)) => {
-                    book.note(name, "secret_from_browser", "a secret token from a browser has most likely leaked");
+                    book.note(
+                        name,
+                        "secret_from_browser",
+                        "a secret token from a browser has most likely leaked",
+                    );
                 }
                 Err(denial) => book.refuse(name, &denial),
             }
@@ -160,7 +179,9 @@ impl Asked {
         let method = Method::from_bytes(question.method.as_bytes()).unwrap_or(Method::GET);
         let mut headers = HeaderMap::new();
         for (name, value) in &question.headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+            {
                 headers.append(name, value);
             }
         }

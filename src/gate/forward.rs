@@ -60,9 +60,11 @@ pub(super) fn strip(upstream: &mut RequestHeader) -> pingora::Result<()> {
         upstream.remove_header(name);
     }
     let tainted = |name: &&HeaderName| {
-        upstream.headers.get_all(*name).iter().any(|value| {
-            contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes())
-        })
+        upstream
+            .headers
+            .get_all(*name)
+            .iter()
+            .any(|value| contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes()))
     };
     let tainted: Vec<HeaderName> = upstream.headers.keys().filter(tainted).cloned().collect();
     for name in tainted {
@@ -134,8 +136,9 @@ pub(super) fn trace(
             .filter(|value| trusted && !contains_token(value.as_bytes()))
             .filter_map(|value| value.to_str().ok())
             .collect();
-        let chain = entries.iter().map(|entry| format!("{entry}, ")).collect::<String>();
-        upstream.insert_header("X-Forwarded-For", format!("{chain}{peer}"))?;
+        let peer = peer.to_string();
+        let chain: Vec<&str> = entries.into_iter().chain([peer.as_str()]).collect();
+        upstream.insert_header("X-Forwarded-For", chain.join(", "))?;
         upstream.insert_header("X-Forwarded-Host", kept("x-forwarded-host").unwrap_or(host))?;
         upstream.insert_header("X-Forwarded-Proto", kept("x-forwarded-proto").unwrap_or("http"))?;
     }
@@ -144,16 +147,13 @@ pub(super) fn trace(
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("\"[{address}]\""),
         };
-        let earlier: String = request
-            .headers
-            .get_all(header::FORWARDED)
-            .iter()
-            .filter(|value| trusted && !contains_token(value.as_bytes()))
-            .filter_map(|value| value.to_str().ok())
-            .map(|entry| format!("{entry}, "))
-            .collect();
+        let earlier = request.headers.get_all(header::FORWARDED).iter();
+        let earlier = earlier.filter(|value| trusted && !contains_token(value.as_bytes()));
+        let mut chain: Vec<String> =
+            earlier.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
         let quoted = host.replace(['"', '\\'], "");
-        upstream.insert_header(header::FORWARDED, format!("{earlier}for={node};host=\"{quoted}\";proto=http"))?;
+        chain.push(format!("for={node};host=\"{quoted}\";proto=http"));
+        upstream.insert_header(header::FORWARDED, chain.join(", "))?;
     }
     Ok(())
 }
@@ -167,10 +167,25 @@ mod tests {
         let token = "pk_0123456789abcdef0123456789abcdef";
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         for name in [
-            "Authorization", "Proxy-Authorization", "X-API-Key", "X_API_KEY", "x-api_key", "X-HTTP-Method-Override",
-            "X-HTTP-Method", "X-Method-Override", "X_Http_Method_Override", "X-Tollgate-Token-Id", "X-Tollgate-Other",
-            "X_Tollgate_Token_Id", "X-Forwarded-For", "X_Forwarded_For", "X-Forwarded-Anything", "Forwarded",
-            "X-Original-URL", "X-Rewrite-URL", "X-Request-Id",
+            "Authorization",
+            "Proxy-Authorization",
+            "X-API-Key",
+            "X_API_KEY",
+            "x-api_key",
+            "X-HTTP-Method-Override",
+            "X-HTTP-Method",
+            "X-Method-Override",
+            "X_Http_Method_Override",
+            "X-Tollgate-Token-Id",
+            "X-Tollgate-Other",
+            "X_Tollgate_Token_Id",
+            "X-Forwarded-For",
+            "X_Forwarded_For",
+            "X-Forwarded-Anything",
+            "Forwarded",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-Request-Id",
         ] {
             request.append_header(name, "x").unwrap();
         }

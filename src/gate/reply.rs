@@ -62,7 +62,9 @@ pub fn answer(denial: &Denial) -> Answer {
     let (status, title, detail) = wording(denial);
     let retry_after = match denial {
         Denial::RateLimited { retry_after } => Some(*retry_after),
-        Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => *retry_after,
+        Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => {
+            *retry_after
+        }
         Denial::StoreUnavailable => Some(Duration::from_secs(1)),
         _ => None,
     };
@@ -89,11 +91,9 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Token missing",
             "Give an API token: as the query parameter `token`, as `Authorization: Bearer …` or as `X-API-Key`.",
         ),
-        Denial::TokenAmbiguous => text(
-            400,
-            "Token ambiguous",
-            "The request carries two credentials that differ. Send exactly one.",
-        ),
+        Denial::TokenAmbiguous => {
+            text(400, "Token ambiguous", "The request carries two credentials that differ. Send exactly one.")
+        }
         Denial::TokenInvalid => text(403, "Token invalid", "The API token is not valid."),
         Denial::TokenDisabled => text(403, "Token disabled", "The API token is disabled."),
         Denial::TokenRevoked => text(403, "Token revoked", "The API token was revoked."),
@@ -108,18 +108,24 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Secret token in a browser",
             "A secret token must not be used from a browser. Use a publishable token, and rotate this one.",
         ),
-        Denial::SignatureMissing => {
-            text(401, "Signature missing", "This token asks for signed requests, and this request has no signature.")
-        }
+        Denial::SignatureMissing => text(
+            401,
+            "Signature missing",
+            "This token asks for signed requests, and this request has no signature.",
+        ),
         Denial::DomainDenied(refusal) => (403, "Domain denied", domain_sentence(*refusal)),
         Denial::CoreDenied => text(403, "Core data denied", "The API token may not do this to core data."),
-        Denial::PremiumDenied => text(403, "Premium data denied", "The API token may not do this to premium data."),
+        Denial::PremiumDenied => {
+            text(403, "Premium data denied", "The API token may not do this to premium data.")
+        }
         Denial::DatasetDenied { dataset, operation } => {
             (403, "Data set denied", format!("The API token may not {operation} the data set {dataset}."))
         }
-        Denial::RateLimited { .. } => {
-            text(429, "Rate limited", "Too many requests with this API token. Try again after the time in Retry-After.")
-        }
+        Denial::RateLimited { .. } => text(
+            429,
+            "Rate limited",
+            "Too many requests with this API token. Try again after the time in Retry-After.",
+        ),
         Denial::CreditsExhausted { retry_after, .. } => {
             (402, "Credits exhausted", exhausted("The API token has", *retry_after))
         }
@@ -153,7 +159,9 @@ pub fn answer_failure(failure: Failure) -> Answer {
             (504, "Upstream timeout", "The data service behind the gate took too long to answer.", Some(1))
         }
         Failure::BadRequest => (400, "Bad request", "The request could not be read to its end.", None),
-        Failure::Internal => (500, "Internal error", "The gate failed. The operator finds more in its log.", None),
+        Failure::Internal => {
+            (500, "Internal error", "The gate failed. The operator finds more in its log.", None)
+        }
     };
     Answer {
         status,

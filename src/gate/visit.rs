@@ -27,6 +27,7 @@ pub(super) struct Trail {
 
 /// How a request stands.
 #[derive(Default)]
+#[expect(clippy::large_enum_variant, reason = "one a request, never moved; a box would cost an allocation")]
 pub(super) enum Verdict {
     #[default]
     Undecided,

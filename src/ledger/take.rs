@@ -88,9 +88,8 @@ pub fn take(books: &mut Books, terms: &Terms, cost: Credits, now: Timestamp) -> 
     if let Some(throttled) = throttled {
         books.cell = throttled.cell;
     }
-    let left = |limit: Limit, counter: &Counter| {
-        limit.credits.0.saturating_sub(counter.used(limit.period, now).0)
-    };
+    let left =
+        |limit: Limit, counter: &Counter| limit.credits.0.saturating_sub(counter.used(limit.period, now).0);
     let under_limit = terms.limit.map(|limit| left(limit, &books.token));
     let under_budget = terms.budget.map(|limit| left(limit, &books.account));
     Taken::Granted(Standing {

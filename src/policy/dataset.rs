@@ -151,7 +151,9 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadGrant {
     /// Not `WORKSPACE/DATASET` nor `WORKSPACE/*`.
-    #[error("`{0}` is not a data set; use WORKSPACE/DATASET or WORKSPACE/*, names of letters, digits, `_`, `-`, `.`")]
+    #[error(
+        "`{0}` is not a data set; use WORKSPACE/DATASET or WORKSPACE/*, names of letters, digits, `_`, `-`, `.`"
+    )]
     Dataset(String),
     /// An operation nobody knows.
     #[error("`{0}` is not an operation; use read, write or delete")]
@@ -239,8 +241,25 @@ mod tests {
     #[test]
     fn refuses_what_is_no_grant() {
         let table = [
-            "", "MY", "/", "MY/", "/CARS", "*/*", "*/CARS", "MY/C*", "MY/CARS/X", "MY/CARS:", "MY/CARS:fly",
-            "MY/CARS:read,", "MY/CA RS", "MY/..", "../CARS", "MY/%43ARS", "MY/CARS,MY/BIKES", "MY/CÄRS", "MY/**",
+            "",
+            "MY",
+            "/",
+            "MY/",
+            "/CARS",
+            "*/*",
+            "*/CARS",
+            "MY/C*",
+            "MY/CARS/X",
+            "MY/CARS:",
+            "MY/CARS:fly",
+            "MY/CARS:read,",
+            "MY/CA RS",
+            "MY/..",
+            "../CARS",
+            "MY/%43ARS",
+            "MY/CARS,MY/BIKES",
+            "MY/CÄRS",
+            "MY/**",
         ];
         for text in table {
             assert!(Grant::parse(text).is_err(), "{text}");

@@ -204,10 +204,9 @@ fn check_data_access(facts: &Facts<'_>, policy: &Policy) -> Result<(), Denial> {
     }
     let granted = |dataset| policy.grants.iter().any(|grant| grant.allows(dataset, errand.operation));
     match errand.datasets.iter().find(|dataset| !granted(dataset)) {
-        Some(dataset) => Err(Denial::DatasetDenied {
-            dataset: dataset.as_str().to_owned(),
-            operation: errand.operation,
-        }),
+        Some(dataset) => {
+            Err(Denial::DatasetDenied { dataset: dataset.as_str().to_owned(), operation: errand.operation })
+        }
         None => Ok(()),
     }
 }

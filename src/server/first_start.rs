@@ -83,7 +83,9 @@ impl FirstStart {
         };
         let Some(token) = token else { return Ok(()) };
         match self.store.find_token(&token.digest()).await {
-            Ok(None) => tracing::warn!(%origin, "this secret token is unknown to the store; it opens nothing"),
+            Ok(None) => {
+                tracing::warn!(%origin, "this secret token is unknown to the store; it opens nothing");
+            }
             Ok(Some(_)) => {}
             Err(error) => return Err(error.into()),
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pingora::proxy::http_proxy_service;
-use pingora::server::configuration::ServerConf;
 use pingora::server::Fds;
+use pingora::server::configuration::ServerConf;
 use pingora::services::Service;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -33,12 +33,18 @@ impl Listening {
             sockets.push((socket.local_addr().map_err(failed)?, socket));
         }
         let keep_alive = config.upstreams.values().map(|upstream| upstream.keep_alive).sum();
-        let conf = ServerConf { upstream_keepalive_pool_size: keep_alive, max_retries: 16, ..ServerConf::default() };
+        let conf =
+            ServerConf { upstream_keepalive_pool_size: keep_alive, max_retries: 16, ..ServerConf::default() };
         Ok(Self { sockets, conf })
     }
 
     /// Serves the sockets until told to stop. The addresses, with their real ports.
-    pub(super) fn start(self, runtime: &Runtime, proxy: Proxy, stopping: watch::Receiver<bool>) -> Vec<SocketAddr> {
+    pub(super) fn start(
+        self,
+        runtime: &Runtime,
+        proxy: Proxy,
+        stopping: watch::Receiver<bool>,
+    ) -> Vec<SocketAddr> {
         let mut fds = Fds::new();
         let mut addresses = Vec::new();
         let _context = runtime.enter();

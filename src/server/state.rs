@@ -55,7 +55,8 @@ fn make_master_key(path: &Path) -> Result<Zeroizing<String>, ServeError> {
 pub(super) fn read_secret_token(path: &Path) -> Result<Option<Token>, ServeError> {
     let Some(text) = read(path)? else { return Ok(None) };
     let token = Token::parse(text.trim().as_bytes()).filter(|token| token.kind() == TokenKind::Secret);
-    let why = || "this is not a secret token (sk_ and 32 lowercase hex digits); mend or remove the file".to_owned();
+    let why =
+        || "this is not a secret token (sk_ and 32 lowercase hex digits); mend or remove the file".to_owned();
     token.map(Some).ok_or_else(|| ServeError::BadState { path: path.to_owned(), why: why() })
 }
 

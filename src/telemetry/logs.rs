@@ -40,7 +40,8 @@ impl AccessLogWriter {
     }
 
     fn over(writer: impl Write + Send + 'static) -> (Self, LogGuard) {
-        let (lines, guard) = NonBlockingBuilder::default().lossy(true).thread_name("access-log").finish(writer);
+        let (lines, guard) =
+            NonBlockingBuilder::default().lossy(true).thread_name("access-log").finish(writer);
         let dropped = lines.error_counter();
         (Self { lines, dropped }, LogGuard(guard))
     }

@@ -1,7 +1,8 @@
 //! The metrics of one gate, in a registry of its own: two gates in one process do not mix.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::policy::{Credits, Denial, Pool};
@@ -11,8 +12,9 @@ use crate::store::StoreError;
 const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Buckets for the gate's own part, in seconds.
-const FINE_SECONDS: &[f64] =
-    &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+const FINE_SECONDS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0,
+];
 
 /// Everything the gate counts.
 pub struct Metrics {
@@ -58,15 +60,20 @@ impl Metrics {
             "Credits by pool and what became of them: charged, or returned after a failure",
             &["pool", "outcome"],
         )?;
-        let duration =
-            histograms("tollgate_request_duration_seconds", "Time from request to end of response", &["route"])?;
+        let duration = histograms(
+            "tollgate_request_duration_seconds",
+            "Time from request to end of response",
+            &["route"],
+        )?;
         let upstream_duration = histograms(
             "tollgate_upstream_duration_seconds",
             "Time from the gate's decision to the first byte of the upstream's response",
             &["upstream"],
         )?;
-        let gate_options =
-            HistogramOpts::new("tollgate_gate_duration_seconds", "Time the gate took to decide, store included");
+        let gate_options = HistogramOpts::new(
+            "tollgate_gate_duration_seconds",
+            "Time the gate took to decide, store included",
+        );
         let gate_duration = Histogram::with_opts(gate_options.buckets(FINE_SECONDS.to_vec()))?;
         registry.register(Box::new(gate_duration.clone()))?;
         let store_errors =
@@ -75,10 +82,14 @@ impl Metrics {
             "tollgate_domain_reported_total",
             "Requests let through in domain_mode report that enforce would have refused",
         )?;
-        let secret_from_browser =
-            counter("tollgate_secret_from_browser_total", "Requests with a secret token that came from a browser")?;
-        let log_lines_dropped =
-            IntGauge::new("tollgate_access_log_dropped", "Access log lines dropped because the log could not keep up")?;
+        let secret_from_browser = counter(
+            "tollgate_secret_from_browser_total",
+            "Requests with a secret token that came from a browser",
+        )?;
+        let log_lines_dropped = IntGauge::new(
+            "tollgate_access_log_dropped",
+            "Access log lines dropped because the log could not keep up",
+        )?;
         registry.register(Box::new(log_lines_dropped.clone()))?;
         Ok(Self {
             registry,

@@ -234,7 +234,8 @@ async fn pools_and_costs_are_counted_apart() {
     assert_eq!(status(DATA).await, 402);
     assert_eq!(status("/v1/free/x").await, 200, "what costs nothing passes");
     wait_for("the figures", || async {
-        let usage = gate.admin("GET", &format!("/v1/tokens/{}", token.id), None).await.json()["usage"].clone();
+        let usage =
+            gate.admin("GET", &format!("/v1/tokens/{}", token.id), None).await.json()["usage"].clone();
         let of = |pool: &str| (usage[pool]["used"].as_u64(), usage[pool]["remaining"].as_u64());
         of("core") == (Some(25), Some(0)) && of("premium") == (Some(10), Some(0))
     })
@@ -280,6 +281,9 @@ async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
         Ask::get("/readyz").send(gate.admin).await.status == 200
     })
     .await;
-    assert!(gate.metric("tollgate_store_errors_total{kind=\"unavailable\",operation=\"find_token\"}").await >= 2.0);
+    assert!(
+        gate.metric("tollgate_store_errors_total{kind=\"unavailable\",operation=\"find_token\"}").await
+            >= 2.0
+    );
     assert_eq!(upstream.count(), 1);
 }

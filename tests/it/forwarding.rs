@@ -42,7 +42,9 @@ async fn law_7_sealed() {
         Ask::get(&token.on(DATA)).header("X-Tollgate-Token-Id", value),
         Ask::get(&token.on(DATA)).header("Proxy-Authorization", &format!("Bearer {value}")),
         Ask::get(&token.on(DATA)).header("Host", &format!("{value}.example")),
-        Ask::get(&token.on(DATA)).header("X-Forwarded-For", value).header("Forwarded", &format!("for={value}")),
+        Ask::get(&token.on(DATA))
+            .header("X-Forwarded-For", value)
+            .header("Forwarded", &format!("for={value}")),
         Ask::get(&token.on(DATA)).header("X-Forwarded-Host", value),
     ];
     let expected = asks.len();
@@ -280,8 +282,11 @@ async fn one_log_line_a_request_tells_what_was_decided() {
     assert_eq!(line(&lost)["token_id"], json!(null));
 
     let route = "/{version}/data/{workspace}/{dataset}/**";
-    for (verdict, status, count) in [("pass", "2xx", 1.0), ("dataset_denied", "4xx", 1.0), ("token_missing", "4xx", 1.0)] {
-        let line = format!("tollgate_requests_total{{route=\"{route}\",status=\"{status}\",verdict=\"{verdict}\"}}");
+    for (verdict, status, count) in
+        [("pass", "2xx", 1.0), ("dataset_denied", "4xx", 1.0), ("token_missing", "4xx", 1.0)]
+    {
+        let line =
+            format!("tollgate_requests_total{{route=\"{route}\",status=\"{status}\",verdict=\"{verdict}\"}}");
         assert_eq!(gate.metric(&line).await, count, "{line}");
     }
     assert_eq!(gate.metric("tollgate_credits_total{outcome=\"charged\",pool=\"core\"}").await, 1.0);

@@ -20,10 +20,13 @@ fn binaries() -> PathBuf {
 /// A copy of the shipped configuration on ports of its own.
 fn configuration(directory: &Path) -> (PathBuf, String) {
     let shipped = fs::read_to_string(repository().join("proxy.yaml")).expect("proxy.yaml");
-    let port = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
+    let port =
+        || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
     let datasets = port();
     let mut text = shipped;
-    for (from, to) in [("127.0.0.1:8080", "127.0.0.1:0"), ("127.0.0.1:8081", "127.0.0.1:0"), ("127.0.0.1:9000", &datasets)] {
+    for (from, to) in
+        [("127.0.0.1:8080", "127.0.0.1:0"), ("127.0.0.1:8081", "127.0.0.1:0"), ("127.0.0.1:9000", &datasets)]
+    {
         assert!(text.contains(from), "the shipped proxy.yaml names {from}");
         text = text.replace(from, to);
     }
@@ -61,7 +64,8 @@ impl Job {
     async fn lines(&self) -> Vec<String> {
         wait_for("the lines to try", || async { self.text().contains("Ctrl-C stops everything") }).await;
         let text = self.text();
-        let lines: Vec<String> = text.lines().filter_map(|line| line.strip_prefix("  curl ")).map(str::to_owned).collect();
+        let lines: Vec<String> =
+            text.lines().filter_map(|line| line.strip_prefix("  curl ")).map(str::to_owned).collect();
         assert_eq!(lines.len(), 3, "{text}");
         lines
     }
@@ -112,11 +116,17 @@ async fn the_three_lines_do_what_they_say_and_a_second_run_makes_no_second_token
     let lines_again = again.lines().await;
     let token = |line: &str| line.split("token=").nth(1).map(|rest| rest[..35].to_owned());
     assert_eq!(token(&lines[0]), token(&lines_again[0]), "the demo token is kept");
-    assert!(curl(&lines_again[2]).to_lowercase().contains("x-credits-remaining: 997"), "and so is what it used");
+    assert!(
+        curl(&lines_again[2]).to_lowercase().contains("x-credits-remaining: 997"),
+        "and so is what it used"
+    );
     again.stop();
     let secret = fs::read_to_string(directory.path().join("state/secret-token")).expect("a secret token");
     for job in [&job, &again] {
         assert!(!job.text().contains(secret.trim()), "the secret token was printed");
     }
-    evidence::assert_sealed("nothing but the demo token's lines", job.text().split("Tollgate is running").next().unwrap_or_default().as_bytes());
+    evidence::assert_sealed(
+        "nothing but the demo token's lines",
+        job.text().split("Tollgate is running").next().unwrap_or_default().as_bytes(),
+    );
 }

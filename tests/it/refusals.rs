@@ -41,8 +41,18 @@ async fn tells_every_refusal_of_a_credential() {
         ("an empty one", Ask::get(&format!("{DATA}?token=")), 401, "token_missing"),
         ("an unknown one", Ask::get(&format!("{DATA}?token={unknown}")), 403, "token_invalid"),
         ("a malformed one", Ask::get(&format!("{DATA}?token=hello")), 403, "token_invalid"),
-        ("an upper-case one", Ask::get(&format!("{DATA}?token={}", token.value.to_uppercase())), 403, "token_invalid"),
-        ("one with more behind it", Ask::get(&format!("{DATA}?token={}0", token.value)), 403, "token_invalid"),
+        (
+            "an upper-case one",
+            Ask::get(&format!("{DATA}?token={}", token.value.to_uppercase())),
+            403,
+            "token_invalid",
+        ),
+        (
+            "one with more behind it",
+            Ask::get(&format!("{DATA}?token={}0", token.value)),
+            403,
+            "token_invalid",
+        ),
         ("a malformed bearer", Ask::get(DATA).header("Authorization", "Bearer x"), 403, "token_invalid"),
         ("basic credentials", Ask::get(DATA).header("Authorization", "Basic eDp5"), 401, "token_missing"),
         (
@@ -201,7 +211,10 @@ async fn law_9_closed_by_default() {
         assert_refused(&upstream, &answer, status, code, what);
         let allow = answer.header("allow");
         assert_eq!(allow.is_some(), status == 405, "{what}");
-        assert!(allow.is_none_or(|allow| allow == "GET, HEAD, POST, PUT, PATCH, DELETE"), "{what}: {allow:?}");
+        assert!(
+            allow.is_none_or(|allow| allow == "GET, HEAD, POST, PUT, PATCH, DELETE"),
+            "{what}: {allow:?}"
+        );
     }
 }
 

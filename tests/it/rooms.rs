@@ -8,12 +8,34 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "policy",
         &[],
-        &["pingora", "redis::", "redb", "tokio", "std::fs", "std::net::Tcp", "SystemTime", "Instant", "Timestamp::now", "axum"],
+        &[
+            "pingora",
+            "redis::",
+            "redb",
+            "tokio",
+            "std::fs",
+            "std::net::Tcp",
+            "SystemTime",
+            "Instant",
+            "Timestamp::now",
+            "axum",
+        ],
     ),
     (
         "ledger",
         &["policy"],
-        &["pingora", "redis::", "redb", "tokio", "std::fs", "std::net", "SystemTime", "Instant", "Timestamp::now", "axum"],
+        &[
+            "pingora",
+            "redis::",
+            "redb",
+            "tokio",
+            "std::fs",
+            "std::net",
+            "SystemTime",
+            "Instant",
+            "Timestamp::now",
+            "axum",
+        ],
     ),
     ("store", &["policy", "ledger"], &["pingora", "axum", "http::"]),
     ("telemetry", &["policy", "store"], &["axum"]),
@@ -44,7 +66,8 @@ fn files_of(room: &str) -> Vec<PathBuf> {
 /// The code of a file: without comments, and without unit tests.
 fn code_of(path: &Path) -> String {
     let test = |part: std::path::Component<'_>| part.as_os_str() == "tests";
-    if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "tables") || path.components().any(test) {
+    if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "tables") || path.components().any(test)
+    {
         return String::new();
     }
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -60,13 +83,16 @@ fn violations(room: &str, code: &str, may_use: &[&str], must_not_say: &[&str]) -
             None => vec![piece],
         };
         for name in names {
-            let name = name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+            let name =
+                name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
             if !name.is_empty() && name != room && !may_use.contains(&name) {
                 found.push(format!("uses crate::{name}"));
             }
         }
     }
-    found.extend(must_not_say.iter().filter(|word| code.contains(**word)).map(|word| format!("says `{word}`")));
+    found.extend(
+        must_not_say.iter().filter(|word| code.contains(**word)).map(|word| format!("says `{word}`")),
+    );
     found
 }
 
@@ -96,7 +122,8 @@ fn every_room_is_held() {
     for entry in fs::read_dir(src).expect("the sources") {
         let path = entry.expect("an entry").path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
-        let known = ["lib", "main", "server"].contains(&stem.as_str()) || ROOMS.iter().any(|(room, ..)| *room == stem);
+        let known = ["lib", "main", "server"].contains(&stem.as_str())
+            || ROOMS.iter().any(|(room, ..)| *room == stem);
         assert!(known, "{stem} is a room that no rule holds");
     }
 }

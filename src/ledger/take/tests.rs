@@ -1,15 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ledger::{period_start};
+use crate::ledger::period_start;
 use crate::policy::Period;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn limit(text: &str) -> Option<Limit> {
-    Some(Limit::parse(text).unwrap())
+fn limit(text: &str) -> Limit {
+    Limit::parse(text).unwrap()
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn periods_follow_the_calendar_in_utc() {
 
 #[test]
 fn the_last_credit_passes_and_the_next_does_not_until_the_period_ends() {
-    let terms = Terms { limit: limit("2/day"), ..Terms::default() };
+    let terms = Terms { limit: Some(limit("2/day")), ..Terms::default() };
     let mut books = Books::default();
     let evening = at("2026-11-24T23:59:50Z");
     assert!(matches!(take(&mut books, &terms, Credits(1), evening), Taken::Granted(_)));
@@ -47,7 +47,7 @@ fn the_last_credit_passes_and_the_next_does_not_until_the_period_ends() {
 
 #[test]
 fn a_budget_refusal_takes_nothing_from_the_token() {
-    let terms = Terms { limit: limit("10/day"), budget: limit("1"), rate: None };
+    let terms = Terms { limit: Some(limit("10/day")), budget: Some(limit("1")), rate: None };
     let mut books = Books::default();
     let now = at("2026-11-24T12:00:00Z");
     assert!(matches!(take(&mut books, &terms, Credits(1), now), Taken::Granted(_)));
@@ -59,7 +59,7 @@ fn a_budget_refusal_takes_nothing_from_the_token() {
 #[test]
 fn a_throttled_request_takes_no_credit_and_an_unpaid_one_no_pace() {
     let rate = RateLimit { requests_per_second: 1, burst: 1 };
-    let terms = Terms { limit: limit("1/day"), budget: None, rate: Some(rate) };
+    let terms = Terms { limit: Some(limit("1/day")), budget: None, rate: Some(rate) };
     let mut books = Books::default();
     let now = at("2026-11-24T12:00:00Z");
     assert!(matches!(take(&mut books, &terms, Credits(1), now), Taken::Granted(_)));
@@ -73,14 +73,14 @@ fn a_throttled_request_takes_no_credit_and_an_unpaid_one_no_pace() {
 fn a_lowered_limit_refuses_at_once_and_a_raised_one_admits_at_once() {
     let mut books = Books::default();
     let now = at("2026-11-24T12:00:00Z");
-    let ten = Terms { limit: limit("10/month"), ..Terms::default() };
+    let ten = Terms { limit: Some(limit("10/month")), ..Terms::default() };
     for _ in 0..5 {
         assert!(matches!(take(&mut books, &ten, Credits(1), now), Taken::Granted(_)));
     }
-    let three = Terms { limit: limit("3/day"), ..Terms::default() };
+    let three = Terms { limit: Some(limit("3/day")), ..Terms::default() };
     assert!(matches!(take(&mut books, &three, Credits(1), now), Taken::CreditsExhausted { .. }));
     assert!(matches!(take(&mut books, &three, Credits(0), now), Taken::Granted(_)));
-    let six = Terms { limit: limit("6/day"), ..Terms::default() };
+    let six = Terms { limit: Some(limit("6/day")), ..Terms::default() };
     assert!(matches!(take(&mut books, &six, Credits(1), now), Taken::Granted(_)));
     assert!(matches!(take(&mut books, &six, Credits(1), now), Taken::CreditsExhausted { .. }));
 }

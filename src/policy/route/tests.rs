@@ -163,7 +163,11 @@ fn methods_are_served_as_the_route_says() {
         (Method::from_bytes(b"PROPFIND").unwrap(), None),
     ];
     for (method, operation) in table {
-        assert_eq!(usual.errand(&target("/a"), &method).ok().map(|errand| errand.operation), operation, "{method}");
+        assert_eq!(
+            usual.errand(&target("/a"), &method).ok().map(|errand| errand.operation),
+            operation,
+            "{method}"
+        );
     }
     let mut queries = route("/a", None);
     queries.methods = Methods::new(vec![(Method::POST, Operation::Read)]);
@@ -174,7 +178,10 @@ fn methods_are_served_as_the_route_says() {
 
 #[test]
 fn refuses_templates_that_are_none() {
-    for text in ["", "a", "/a/", "/a//b", "/**/a", "/a/**/b", "/a/{", "/a/{}", "/a/x{b}", "/{a}/{a}", "/a b", "/..", "/a/**b", "/%41"] {
+    for text in [
+        "", "a", "/a/", "/a//b", "/**/a", "/a/**/b", "/a/{", "/a/{}", "/a/x{b}", "/{a}/{a}", "/a b", "/..",
+        "/a/**b", "/%41",
+    ] {
         assert!(PathTemplate::parse(text).is_err(), "{text}");
     }
     let path = PathTemplate::parse("/{w}/{d}/**").unwrap();

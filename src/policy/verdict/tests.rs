@@ -131,7 +131,8 @@ fn core_access_reads_and_writing_core_data_needs_a_grant_besides() {
     let grants = vec![Grant::parse("CORE/CARS:write").unwrap()];
     let case = |core_access, target, method| {
         let policy = Policy { grants: grants.clone(), core_access, ..publishable() };
-        Case { policy, route: route(Access::Core, Some("CORE/{d}")), target, method, ..Case::default() }.judge()
+        Case { policy, route: route(Access::Core, Some("CORE/{d}")), target, method, ..Case::default() }
+            .judge()
     };
     assert_eq!(case(true, "/CORE/CARS", Method::POST), Ok(vec![]));
     assert_eq!(case(true, "/CORE/BIKES", Method::GET), Ok(vec![]));

@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client that sends exactly the bytes it is given.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,13 +41,13 @@ impl Ask {
     fn to_bytes(&self, address: SocketAddr) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head += &format!("Host: {address}\r\n");
+            let _ = write!(head, "Host: {address}\r\n");
         }
         for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         if !self.body.is_empty() {
-            head += &format!("Content-Length: {}\r\n", self.body.len());
+            let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
         }
         head += "\r\n";
         [head.as_bytes(), &self.body].concat()
@@ -134,12 +135,12 @@ impl Connection {
             self.buffer.clear();
             return Ok(length);
         }
-        let mut piece = [0; 65_536];
+        let mut piece = vec![0; 65_536];
         self.stream.read(&mut piece).await
     }
 
     async fn fill(&mut self) -> std::io::Result<()> {
-        let mut piece = [0; 16_384];
+        let mut piece = vec![0; 16_384];
         let read = self.stream.read(&mut piece).await?;
         if read == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -155,7 +156,8 @@ impl Connection {
             return None;
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let headers = parsed.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect();
+        let headers =
+            parsed.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect();
         let answer = Answer { status: parsed.code.expect("a status"), headers, body: Vec::new() };
         self.buffer.drain(..length);
         Some(answer)
@@ -191,7 +193,8 @@ impl Connection {
                 }
             };
             let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
-            let size = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16).expect("a size");
+            let size =
+                usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16).expect("a size");
             while self.buffer.len() < end + 2 + size + 2 {
                 self.fill().await?;
             }

@@ -29,6 +29,7 @@ pub(crate) fn assert_sealed(name: &str, bytes: &[u8]) {
 
 pub(crate) fn find_token(bytes: &[u8]) -> Option<usize> {
     bytes.windows(35).position(|window| {
-        (window.starts_with(b"pk_") || window.starts_with(b"sk_")) && window[3..].iter().all(u8::is_ascii_hexdigit)
+        (window.starts_with(b"pk_") || window.starts_with(b"sk_"))
+            && window[3..].iter().all(u8::is_ascii_hexdigit)
     })
 }

@@ -140,8 +140,11 @@ impl Gate {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let admin = self.admin;
-        wait_for("the gate to be ready", || async move { Ask::get("/readyz").send(admin).await.status == 200 })
-            .await;
+        wait_for(
+            "the gate to be ready",
+            || async move { Ask::get("/readyz").send(admin).await.status == 200 },
+        )
+        .await;
     }
 
     fn events_path(&self) -> PathBuf {
@@ -174,7 +177,9 @@ impl Gate {
     pub(crate) fn secret(&self) -> String {
         match &self.plan.secret {
             Some(secret) => secret.clone(),
-            None => fs::read_to_string(self.path("state/secret-token")).expect("a secret token").trim().to_owned(),
+            None => {
+                fs::read_to_string(self.path("state/secret-token")).expect("a secret token").trim().to_owned()
+            }
         }
     }
 
@@ -211,7 +216,8 @@ impl Gate {
 
     /// Waits until the store says that so many credits were used.
     pub(crate) async fn wait_used(&self, token: &Token, expected: u64) {
-        wait_for(&format!("used to be {expected}"), || async move { self.used(token).await == expected }).await;
+        wait_for(&format!("used to be {expected}"), || async move { self.used(token).await == expected })
+            .await;
     }
 
     /// Sends a request through the gate, and keeps the body of a refusal as evidence.
@@ -288,9 +294,11 @@ impl Drop for Gate {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let metrics = metrics.unwrap_or_default();
-        for (name, text) in
-            [("events", self.read_all("events")), ("access-log", self.read_all("access")), ("metrics", metrics)]
-        {
+        for (name, text) in [
+            ("events", self.read_all("events")),
+            ("access-log", self.read_all("access")),
+            ("metrics", metrics),
+        ] {
             evidence::add(name, text.as_bytes());
             evidence::assert_sealed(name, text.as_bytes());
         }

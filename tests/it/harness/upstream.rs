@@ -183,7 +183,10 @@ async fn answer(stream: &mut TcpStream, wish: &str, body: &[u8]) -> Option<()> {
         }
         "bytes" => {
             let total: u64 = value.parse().ok()?;
-            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n").as_bytes()).await.ok()?;
+            stream
+                .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n").as_bytes())
+                .await
+                .ok()?;
             let piece = vec![b'x'; 65_536];
             let mut left = total;
             while left > 0 {
