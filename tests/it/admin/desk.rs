@@ -135,7 +135,8 @@ impl Desk {
     pub(crate) fn stop(mut self) {
         drop(self.stop.take());
         let served = self.served.take().unwrap();
-        self.block_on(served).unwrap().unwrap();
+        let in_time = async { tokio::time::timeout(Duration::from_secs(30), served).await };
+        self.block_on(in_time).expect("it does not stop").unwrap().unwrap();
     }
 
     /// Runs something asynchronous.
@@ -149,6 +150,7 @@ impl Desk {
     }
 
     /// The same, with further headers.
+    #[expect(clippy::needless_pass_by_value, reason = "tests hand over what `json!` makes")]
     pub(crate) fn call_with(
         &self,
         method: &str,

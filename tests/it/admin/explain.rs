@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
+use tollgate::policy::TokenId;
 
 use super::desk::{Desk, FIRST_ID, SECRET};
 use super::moody_store::Mood;
@@ -42,7 +43,7 @@ fn a_question_reaches_the_gate_as_it_was_asked() {
         ]
     );
     assert_eq!(question.client, Some("2001:db8::1".parse::<IpAddr>().unwrap()));
-    assert_eq!(question.token_id.as_ref().map(|id| id.as_str()), Some(FIRST_ID));
+    assert_eq!(question.token_id.as_ref().map(TokenId::as_str), Some(FIRST_ID));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The embedded store, with troubles to order: unreachable, silent, or holding a record nobody can read.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,24 +29,33 @@ pub(crate) enum Mood {
 pub(crate) struct MoodyStore {
     inner: EmbeddedStore,
     mood: Mutex<Mood>,
+    kept_waiting: AtomicUsize,
 }
 
 const WHY: &str = "the field `status` is `sleepy`";
 
 impl MoodyStore {
     pub(crate) fn new(inner: EmbeddedStore) -> Self {
-        Self { inner, mood: Mutex::new(Mood::Well) }
+        Self { inner, mood: Mutex::new(Mood::Well), kept_waiting: AtomicUsize::new(0) }
     }
 
     pub(crate) fn set_mood(&self, mood: Mood) {
         *self.mood.lock() = mood;
     }
 
+    /// How many have asked it in vain.
+    pub(crate) fn kept_waiting(&self) -> usize {
+        self.kept_waiting.load(Ordering::SeqCst)
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         let mood = self.mood.lock().clone();
         match mood {
             Mood::Down => Err(StoreError::Unavailable("connection refused by 10.1.2.3".to_owned())),
-            Mood::Silent => std::future::pending().await,
+            Mood::Silent => {
+                self.kept_waiting.fetch_add(1, Ordering::SeqCst);
+                std::future::pending().await
+            }
             Mood::Well | Mood::Unreadable(_) => Ok(()),
         }
     }

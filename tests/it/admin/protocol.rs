@@ -173,3 +173,21 @@ fn a_stop_ends_the_server_though_a_client_keeps_its_connection_open() {
     idle.read_to_end(&mut rest).unwrap();
     assert!(rest.starts_with(b"TTP/1.1 200"));
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_request_that_never_ends() {
+    use std::io::Write;
+
+    let desk = Desk::start();
+    desk.mood(Mood::Silent);
+    let mut stuck = std::net::TcpStream::connect(desk.url.trim_start_matches("http://")).unwrap();
+    let request = format!("GET /v1/account HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n\r\n");
+    stuck.write_all(request.as_bytes()).unwrap();
+    let started = std::time::Instant::now();
+    while desk.store.kept_waiting() == 0 {
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "the request never arrived");
+        std::thread::yield_now();
+    }
+    desk.stop();
+    assert!(started.elapsed() < std::time::Duration::from_secs(30));
+}
