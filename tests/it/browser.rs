@@ -397,14 +397,14 @@ async fn sandboxed_frames_reports_and_leaks_are_told_apart() {
     world.assert_logged(&["pass"], "a token in the page's address").await;
 
     // A secret token in a page is answered, and flagged.
-    assert_eq!(world.gate.metric("tollgate_secret_from_browser_total").await as u64, 0);
+    assert_eq!(world.gate.metric("tollgate_secret_from_browser_total").await, 0);
     let secret = Token { id: String::new(), value: world.gate.secret() };
     let bearer = format!("Bearer {}", secret.value);
     world.assert_read(&Fetch::get(&world.url(DATA)).header("Authorization", &bearer), "a secret token").await;
     let lines = world.next_lines(2).await;
     assert_eq!((verdict(&lines[0]), verdict(&lines[1])), ("pass".to_owned(), "preflight".to_owned()));
     assert_eq!(lines[0]["notes"], json!(["secret_from_browser"]));
-    assert_eq!(world.gate.metric("tollgate_secret_from_browser_total").await as u64, 1);
+    assert_eq!(world.gate.metric("tollgate_secret_from_browser_total").await, 1);
     assert!(world.gate.events().contains("most likely leaked"));
     let gate = &world.gate;
     wait_for("the mark", || async move {

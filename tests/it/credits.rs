@@ -148,7 +148,7 @@ async fn endings(gate: &mut Gate) {
     drop(connection);
     gate.wait_used(&token, used).await;
     let charged = gate.metric("tollgate_credits_total{outcome=\"charged\",pool=\"core\"}").await;
-    assert_eq!(charged as u64, used, "the metric adds up");
+    assert_eq!(charged, used, "the metric adds up");
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
     .await;
     assert!(
         gate.metric("tollgate_store_errors_total{kind=\"unavailable\",operation=\"find_token\"}").await
-            >= 2.0
+            >= 2
     );
     assert_eq!(upstream.count(), 1);
 }

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::assigning_clones,
+    clippy::needless_pass_by_value,
     unreachable_pub,
     reason = "what helps a test panics where something is not as it must be, and is reached by nobody else"
 )]

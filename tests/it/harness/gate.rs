@@ -234,11 +234,11 @@ impl Gate {
         Ask::get("/metrics").send(self.admin).await.text()
     }
 
-    /// The value of one metric line, labels and all.
-    pub(crate) async fn metric(&self, line: &str) -> f64 {
+    /// The value of one counter, named with its labels.
+    pub(crate) async fn metric(&self, line: &str) -> u64 {
         let metrics = self.metrics().await;
         let found = metrics.lines().find_map(|text| text.strip_prefix(line));
-        found.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+        found.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
     }
 
     pub(crate) fn pid(&self) -> u32 {
