@@ -8,6 +8,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "terms hold limits as options")]
 fn limit(text: &str) -> Option<Limit> {
     Some(Limit::parse(text).unwrap())
 }
