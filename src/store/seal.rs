@@ -134,29 +134,29 @@ mod tests {
     #[test]
     fn opens_what_it_sealed_and_shows_nothing_of_it() {
         let sealer = Sealer::new(&[1; 32]);
-        let sealed = sealer.seal(&id(1), &token()).unwrap();
-        assert!(!sealed.contains("0707"), "{sealed}");
-        assert!(sealer.open(&id(1), &sealed).unwrap() == token());
-        assert_ne!(sealer.seal(&id(1), &token()).unwrap(), sealed, "each nonce is new");
+        let kept = sealer.seal(&id(1), &token()).unwrap();
+        assert!(!kept.contains("0707"), "{kept}");
+        assert!(sealer.open(&id(1), &kept).unwrap() == token());
+        assert_ne!(sealer.seal(&id(1), &token()).unwrap(), kept, "each nonce is new");
     }
 
     #[test]
     fn opens_neither_for_another_token_nor_with_another_key() {
         let sealer = Sealer::new(&[1; 32]);
-        let sealed = sealer.seal(&id(1), &token()).unwrap();
-        assert_eq!(sealer.open(&id(2), &sealed).unwrap_err(), SealError::WrongKey);
-        assert_eq!(Sealer::new(&[2; 32]).open(&id(1), &sealed).unwrap_err(), SealError::WrongKey);
+        let kept = sealer.seal(&id(1), &token()).unwrap();
+        assert_eq!(sealer.open(&id(2), &kept).unwrap_err(), SealError::WrongKey);
+        assert_eq!(Sealer::new(&[2; 32]).open(&id(1), &kept).unwrap_err(), SealError::WrongKey);
     }
 
     #[test]
     fn says_that_a_damaged_value_is_damaged() {
         let sealer = Sealer::new(&[1; 32]);
-        let sealed = sealer.seal(&id(1), &token()).unwrap();
-        for text in ["", "v1:", "v1:zz", "v2:00", "sk_", &sealed[3..], &sealed[..40]] {
+        let kept = sealer.seal(&id(1), &token()).unwrap();
+        for text in ["", "v1:", "v1:zz", "v2:00", "sk_", &kept[3..], &kept[..40]] {
             assert_eq!(sealer.open(&id(1), text).unwrap_err(), SealError::Malformed, "{text}");
         }
-        for at in [3, 60, sealed.len() - 1] {
-            let mut bytes = sealed.clone().into_bytes();
+        for at in [3, 60, kept.len() - 1] {
+            let mut bytes = kept.clone().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
             let flipped = String::from_utf8(bytes).unwrap();
             assert_eq!(sealer.open(&id(1), &flipped).unwrap_err(), SealError::WrongKey, "at {at}");
@@ -166,12 +166,12 @@ mod tests {
     #[test]
     fn a_key_is_hex_or_a_long_passphrase() {
         let hex = "0101010101010101010101010101010101010101010101010101010101010101";
-        let sealed = Sealer::new(&[1; 32]).seal(&id(1), &token()).unwrap();
-        assert!(Sealer::from_text(hex).unwrap().open(&id(1), &sealed).is_ok());
-        assert!(Sealer::from_text(&hex.replace("01", "02")).unwrap().open(&id(1), &sealed).is_err());
+        let kept = Sealer::new(&[1; 32]).seal(&id(1), &token()).unwrap();
+        assert!(Sealer::from_text(hex).unwrap().open(&id(1), &kept).is_ok());
+        assert!(Sealer::from_text(&hex.replace("01", "02")).unwrap().open(&id(1), &kept).is_err());
         let phrase = "correct horse battery";
-        let sealed = Sealer::from_text(phrase).unwrap().seal(&id(1), &token()).unwrap();
-        assert!(Sealer::from_text(phrase).unwrap().open(&id(1), &sealed).is_ok());
+        let kept = Sealer::from_text(phrase).unwrap().seal(&id(1), &token()).unwrap();
+        assert!(Sealer::from_text(phrase).unwrap().open(&id(1), &kept).is_ok());
         for short in ["", "fifteen letters", &hex[..15]] {
             assert_eq!(Sealer::from_text(short).unwrap_err(), BadMasterKey, "{short}");
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use parking_lot::RwLock;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError};
+use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError};
 
 use super::super::StoreError;
 use super::reads::Reads;
@@ -95,7 +95,8 @@ impl StoreFile {
         }
         let database = {
             let path = path.to_owned();
-            move || Database::create(&path)
+            // Reads the whole file once, and so finds damage here rather than in the middle of the work.
+            move || Builder::new().set_check_integrity_on_open(true).create(&path)
         };
         Self::open_with(path, Box::new(database))
     }
@@ -198,3 +199,6 @@ fn refused(path: &Path, error: DatabaseError) -> OpenError {
         error => OpenError::Damaged { path, why: error.to_string() },
     }
 }
+
+#[cfg(test)]
+mod tests;

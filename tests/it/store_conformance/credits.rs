@@ -118,8 +118,10 @@ async fn a_request_that_costs_nothing_passes_used_up_limits(bench: Bench) {
     bench.make_account(PerPool { core: limit("2"), premium: None }).await;
     let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("2/day")).await;
     granted(bench.take(&policy.id, 2).await.1);
+    bench.edit(&policy.id, |policy| policy.credit_limit.core = limit("1/day")).await;
     let standing = granted(bench.take(&policy.id, 0).await.1);
     assert_eq!((standing.used, standing.remaining), (Credits(2), Some(Credits(0))));
+    assert!(matches!(bench.take(&policy.id, 1).await.1, Taken::CreditsExhausted { .. }));
 }
 
 async fn an_edited_limit_is_in_force_with_the_next_taking(bench: Bench) {
@@ -374,6 +376,11 @@ async fn the_largest_numbers_are_counted_exactly(bench: Bench) {
     assert_eq!(granted(bench.take(&policy.id, 1).await.1).used, Credits(MOST));
     bench.settle(&first, MOST - 2).await;
     assert_eq!(bench.used(&policy.id).await, MOST - 1);
+    // Without a limit, counters stop at their end and do not start anew.
+    let (free, _) = bench.make_token(|_| ()).await;
+    for cost in [MOST, 2, MOST] {
+        assert_eq!(granted(bench.take(&free.id, cost).await.1).used, Credits(MOST));
+    }
     let again = Charge { lease: new_lease(), ..first };
     assert!(matches!(bench.store().take(&again).await.unwrap(), Taken::CreditsExhausted { .. }));
 }

@@ -362,3 +362,24 @@ async fn a_pointer_that_leads_nowhere_does_no_harm() {
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), None);
     assert!(store.find_token(&new.digest()).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn whoever_comes_too_late_leaves_no_pointer() {
+    let bench = Bench::redis();
+    bench.make_account(PerPool::default()).await;
+    let (policy, _) = bench.make_token(|_| ()).await;
+    let Raw::Redis(server) = &bench.raw else { panic!("not Redis") };
+    let mut connection = connect(server).await;
+    let before: Vec<String> = ask(&mut connection, &["KEYS", "tg:digest:*"]).await;
+    let store = bench.store();
+    let account =
+        Account { id: account_id(), created_at: bench.now(), budget: PerPool::default(), version: 1 };
+    let late = Policy::new(new_id(), account_id(), TokenKind::Secret, bench.now());
+    assert!(!store.create_account(&account, &late, &new_value(TokenKind::Secret)).await.unwrap());
+    store.create_token(&policy, &new_value(TokenKind::Publishable)).await.unwrap_err();
+    let value = new_value(TokenKind::Publishable);
+    store.rotate_token(&account_id(), &policy.id, 7, &value, Duration::ZERO).await.unwrap();
+    let after: Vec<String> = ask(&mut connection, &["KEYS", "tg:digest:*"]).await;
+    assert_eq!(before.len(), 2);
+    assert_eq!(before.len(), after.len(), "{after:?}");
+}
