@@ -213,26 +213,22 @@ impl Processes {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-
-    /// The process that holds the profile: Chromium links its lock to `HOST-PID`. Chromedriver leaves it running
-    /// when it is told to stop, so it is ended by its own number.
-    fn chromium(&self) -> Option<u32> {
-        let lock = fs::read_link(self.directory.path().join("profile/SingletonLock")).ok()?;
-        lock.to_str()?.rsplit_once('-')?.1.parse().ok()
-    }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        if let Some(chromium) = self.chromium() {
-            signal(chromium, "TERM");
-            if !within_seconds(3, || !is_running(chromium)) {
-                signal(chromium, "KILL");
-            }
+        // Chromedriver leaves Chromium running when it is told to stop, and Chromium's parts write their caches when
+        // it ends. So all of them are ended at once, each by its own number.
+        let mut family = vec![self.driver.id()];
+        let mut known = 0;
+        while let Some(parent) = family.get(known) {
+            family.extend(children(*parent));
+            known += 1;
         }
-        let _ = self.driver.kill();
+        let numbers = family.iter().map(u32::to_string);
+        let _ = Command::new("kill").arg("-KILL").args(numbers).stderr(Stdio::null()).status();
         let _ = self.driver.wait();
-        // Chromium's own children end a little later, and may still write while the directory is taken away.
+        within_seconds(3, || !family.iter().any(|process| is_running(*process)));
         within_seconds(3, || fs::remove_dir_all(self.directory.path()).is_ok());
     }
 }
@@ -249,8 +245,13 @@ fn within_seconds(seconds: u64, ask: impl Fn() -> bool) -> bool {
     false
 }
 
-fn signal(pid: u32, name: &str) {
-    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+/// The processes that a process started, whichever of its threads did.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Whether a process still does something: one that waits only to be reaped does not.
