@@ -5,6 +5,8 @@
 //! behind the same two calls: take credits for a request, settle what it really cost.
 
 mod counter;
+pub mod lease;
+pub mod pace;
 mod take;
 mod throttle;
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::ledger::{Counter, Taken};
+use crate::ledger::Counter;
+use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::Account;
-use crate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
+use crate::policy::{AccountId, Credits, Operation, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
 
 pub mod embedded;
 pub mod keys;
@@ -87,36 +88,166 @@ pub enum Written {
     Missing,
 }
 
-/// The name of one taking of credits: a ULID. A settlement names it, so each counts once however often it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The name of one lease: a ULID. Every call about it names it, so each counts once however often it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub ulid::Ulid);
 
-/// How long a taking that is not settled is known; after that it is spent in full (`ledger.md`). A lease's name is
-/// never used again once it is settled.
-const LEASE_LIFE: Duration = Duration::from_hours(24);
+/// The name of a node: a ULID, kept in its `state_dir`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub ulid::Ulid);
 
-/// Credits to take for one request.
-#[derive(Debug, Clone)]
-pub struct Charge {
-    /// The name of this taking.
+/// A lease, and what it is a lease of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeaseKey {
+    /// The lease.
     pub lease: LeaseId,
     /// Whose budget counts.
     pub account: AccountId,
-    /// Whose limit and rate count.
+    /// Whose limit counts.
     pub token: TokenId,
     /// The pool.
     pub pool: Pool,
-    /// How many.
-    pub cost: Credits,
 }
 
-/// What a taking really cost: the rest is given back.
+/// A request for a lease.
 #[derive(Debug, Clone)]
+pub struct Reserve {
+    /// The lease to make.
+    pub key: LeaseKey,
+    /// Who asks.
+    pub node: NodeId,
+    /// How much.
+    pub ask: Ask,
+    /// How long it lives without being renewed.
+    pub life: Duration,
+}
+
+/// What a lease really paid for: the rest is given back.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settlement {
-    /// The taking, as it was asked for.
-    pub charge: Charge,
-    /// What was spent; at most what was taken.
+    /// The lease.
+    pub key: LeaseKey,
+    /// Credits used for good: the sum of the cells' credits.
     pub spent: Credits,
+    /// The usage it paid for.
+    pub cells: Vec<UsageCell>,
+}
+
+/// Usage of one data set by one operation in one hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageCell {
+    /// When the hour began: seconds since the epoch.
+    pub hour: i64,
+    /// The data set; empty where the route names none.
+    pub dataset: String,
+    /// What was done.
+    pub operation: Operation,
+    /// How many responses.
+    pub requests: u64,
+    /// What they cost.
+    pub credits: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// Refusals of one token (or of none that is known) for one reason in one hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusalCell {
+    /// The token; `None`: nobody's.
+    pub token: Option<TokenId>,
+    /// When the hour began: seconds since the epoch.
+    pub hour: i64,
+    /// The refusal's code.
+    pub code: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// One row of what was used or refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UsageRow {
+    /// Responses that were charged.
+    Used {
+        /// Whose.
+        token: TokenId,
+        /// From which pool.
+        pool: Pool,
+        /// What.
+        cell: UsageCell,
+    },
+    /// Requests that were refused.
+    Refused {
+        /// Whose; `None`: nobody's.
+        token: Option<TokenId>,
+        /// When the hour began: seconds since the epoch.
+        hour: i64,
+        /// The refusal's code.
+        code: String,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// How asking for passes of a throttle went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paced {
+    /// The token has no rate limit.
+    Unlimited,
+    /// So many passes, at least one. All but the first must be used within `hold`, or be forgotten.
+    Passes {
+        /// How many.
+        count: u32,
+        /// For how long those after the first are good.
+        hold: Duration,
+    },
+    /// None now.
+    Wait {
+        /// After how long there is one.
+        retry_after: Duration,
+    },
+}
+
+/// Something that happened in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A token's policy or value was changed.
+    Policy {
+        /// Which token.
+        token: TokenId,
+        /// Its version since.
+        version: u64,
+        /// The account's epoch since.
+        epoch: u64,
+    },
+    /// The account was changed.
+    Account {
+        /// The account's epoch since.
+        epoch: u64,
+    },
+    /// Somebody is out of credits that nodes hold.
+    Recall {
+        /// Of which token; `None`: of all of the account.
+        token: Option<TokenId>,
+        /// In which pool.
+        pool: Pool,
+    },
+    /// Events may have been missed: the connection that brings them was lost and is back.
+    Lost,
+}
+
+/// A node that lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Its name.
+    pub node: NodeId,
+    /// The epoch it acts by: every change up to it is in force there.
+    pub epoch: u64,
+    /// When it said so, by the store's clock; ignored when reporting.
+    pub seen_at: Timestamp,
+    /// Credits it holds in open leases.
+    pub leased: Credits,
+    /// Where it can be found: its host name and first listener, for people.
+    pub name: String,
 }
 
 /// What the gate and the admin API ask of a store.
@@ -182,13 +313,59 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces an account's fields, if `account.version` is the stored version; the new version is one more.
     async fn put_account(&self, account: &Account) -> Result<Written, StoreError>;
 
-    /// Takes a request's credits: throttle, then token limit and account budget together, by the store's clock and
-    /// by the limits as they are stored at this moment. Asked twice with one lease id, it takes once.
-    async fn take(&self, charge: &Charge) -> Result<Taken, StoreError>;
+    /// Leases credits of a token to a node: one atomic step for token limit and account budget, by the limits as they
+    /// are stored at this moment and by the store's clock ([`crate::ledger::lease::reserve`]). Leases of the account
+    /// whose time is over are closed first, a few at a call. Asked twice with one lease id, it leases once.
+    async fn reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError>;
 
-    /// Says what takings really cost; gives back the rest to the periods it was taken from. Sent twice, it counts
-    /// once; of a taking that never reached the store it says nothing, and that is fine.
+    /// Gives back what leases hold beyond `keep`.
+    async fn shrink(&self, lease: &LeaseKey, keep: Credits) -> Result<(), StoreError>;
+
+    /// Closes leases and counts the usage cells they paid for, each once however often it is sent. Stranded leases get
+    /// their true figure.
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), StoreError>;
+
+    /// Lets leases live on for `life`; for each, whether it is still open.
+    async fn renew(&self, leases: &[LeaseKey], life: Duration) -> Result<Vec<bool>, StoreError>;
+
+    /// Closes leases of the account whose time is over as spent in full; how many.
+    async fn expire(&self, account: &AccountId) -> Result<u64, StoreError>;
+
+    /// Asks the nodes to give back what they hold of a token and do not need ([`Event::Recall`]); with `token` none: of
+    /// all tokens of the account.
+    async fn recall(&self, account: &AccountId, token: Option<&TokenId>, pool: Pool) -> Result<(), StoreError>;
+
+    /// Takes up to `want` passes of a token's throttle, by the store's clock ([`crate::ledger::pace`]).
+    async fn pace(&self, account: &AccountId, token: &TokenId, want: u32) -> Result<Paced, StoreError>;
+
+    /// What happens in the store, for whoever wants to hear it. A receiver that lags has lost events, and must act as
+    /// on [`Event::Lost`].
+    fn events(&self) -> tokio::sync::broadcast::Receiver<Event>;
+
+    /// The account's epoch: it goes up with each change of a policy, of a token's value or of the account. One that
+    /// did not move says that no event was missed.
+    async fn epoch(&self, account: &AccountId) -> Result<u64, StoreError>;
+
+    /// Says that this node lives and up to which epoch it acts ([`NodeReport`]); kept for `life`.
+    async fn report_node(&self, account: &AccountId, report: &NodeReport, life: Duration) -> Result<(), StoreError>;
+
+    /// The nodes that live.
+    async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError>;
+
+    /// Counts refusals by reason. Sent twice with one `batch`, it counts once.
+    async fn count_refusals(&self, account: &AccountId, batch: LeaseId, cells: &[RefusalCell]) -> Result<(), StoreError>;
+
+    /// The usage of one token, or of all the account's tokens, in the hours from `from` to before `to`.
+    async fn usage(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<UsageRow>, StoreError>;
+
+    /// Credits of a token that count as spent only because a node has not come back, for each pool.
+    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError>;
 
     /// The counters of a token, for each pool, as of the store's clock, which is given besides.
     async fn token_usage(

@@ -40,16 +40,18 @@ fn to_timestamp(civil: DateTime) -> Option<Timestamp> {
 }
 
 /// What was used in one period.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// When the period began, in seconds since the epoch.
     pub start: i64,
-    /// What was used since.
+    /// What was used since, for good.
     pub used: u64,
+    /// What nodes hold of it and may still spend.
+    pub leased: u64,
 }
 
 /// What was used, in the current period of each kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Counter {
     /// The current hour.
     pub hour: Slot,
@@ -87,13 +89,63 @@ impl Counter {
         Credits(if slot.start >= period_start(period, now).as_second() { slot.used } else { 0 })
     }
 
+    /// What nodes hold, in the period around `now`.
+    pub fn leased(&self, period: Period, now: Timestamp) -> Credits {
+        let slot = self.slot(period);
+        Credits(if slot.start >= period_start(period, now).as_second() { slot.leased } else { 0 })
+    }
+
+    /// What counts against a limit: used and leased together.
+    pub fn committed(&self, period: Period, now: Timestamp) -> Credits {
+        Credits(self.used(period, now).0.saturating_add(self.leased(period, now).0))
+    }
+
+    /// Counts `credits` as leased at `now`.
+    pub fn lease(&mut self, credits: Credits, now: Timestamp) {
+        for period in Period::ALL {
+            let start = period_start(period, now).as_second();
+            let slot = self.slot_mut(period);
+            if slot.start < start {
+                *slot = Slot { start, used: 0, leased: 0 };
+            }
+            slot.leased = slot.leased.saturating_add(credits.0).min(MAX_CREDITS);
+        }
+    }
+
+    /// Ends the lease of `held` credits granted at `taken_at`, of which `spent` are used for good. Counts in the
+    /// periods it was granted in, where those are still the current ones.
+    pub fn unlease(&mut self, held: Credits, spent: Credits, taken_at: Timestamp) {
+        self.each_of(taken_at, |slot| {
+            slot.leased = slot.leased.saturating_sub(held.0);
+            slot.used = slot.used.saturating_add(spent.0).min(MAX_CREDITS);
+        });
+    }
+
+    /// Puts the true figure in place of one that was counted as `counted` for good.
+    pub fn correct(&mut self, counted: Credits, spent: Credits, taken_at: Timestamp) {
+        self.each_of(taken_at, |slot| {
+            slot.used = slot.used.saturating_sub(counted.0).saturating_add(spent.0).min(MAX_CREDITS);
+        });
+    }
+
+    fn each_of(&mut self, taken_at: Timestamp, change: impl Fn(&mut Slot)) {
+        for period in Period::ALL {
+            let start = period_start(period, taken_at).as_second();
+            let slot = self.slot_mut(period);
+            // A period that is over keeps no books.
+            if slot.start == start {
+                change(slot);
+            }
+        }
+    }
+
     /// Counts `credits` as used at `now`.
     pub fn add(&mut self, credits: Credits, now: Timestamp) {
         for period in Period::ALL {
             let start = period_start(period, now).as_second();
             let slot = self.slot_mut(period);
             if slot.start < start {
-                *slot = Slot { start, used: 0 };
+                *slot = Slot { start, used: 0, leased: 0 };
             }
             // The same end as the Redis store's, which counts in doubles.
             slot.used = slot.used.saturating_add(credits.0).min(MAX_CREDITS);

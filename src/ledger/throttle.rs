@@ -30,19 +30,33 @@ fn spacing(rate: RateLimit) -> i64 {
 
 /// Lets one request by, or says after how long one would pass.
 pub fn admit(cell: Cell, rate: RateLimit, now: Timestamp) -> Result<Throttled, Duration> {
-    let now = now.as_microsecond();
+    let next = admit_within(cell, rate, Duration::ZERO, now)?;
     let spacing = spacing(rate);
     let window = spacing * i64::from(rate.burst.max(1));
+    let remaining = u32::try_from((window - (next.0 - now.as_microsecond())) / spacing).unwrap_or(0);
+    Ok(Throttled { cell: next, remaining })
+}
+
+/// As [`admit`], with a burst that is smaller by what the rate gives in `margin`.
+pub(super) fn admit_within(
+    cell: Cell,
+    rate: RateLimit,
+    margin: Duration,
+    now: Timestamp,
+) -> Result<Cell, Duration> {
+    let now = now.as_microsecond();
+    let spacing = spacing(rate);
+    let full = spacing * i64::from(rate.burst.max(1));
+    let window = full - i64::try_from(margin.as_micros()).unwrap_or(full);
     // A cell far ahead of what the rate can have put there comes from a larger limit that was edited, or from a
     // clock that stepped back; it must not lock the token out for longer than a full burst takes.
-    let arrival = cell.0.clamp(now, now + window);
+    let arrival = cell.0.clamp(now, now + full);
     let next = arrival + spacing;
     if next - now > window {
         let wait = next - now - window;
         return Err(Duration::from_micros(u64::try_from(wait).unwrap_or(0)));
     }
-    let remaining = u32::try_from((window - (next - now)) / spacing).unwrap_or(0);
-    Ok(Throttled { cell: Cell(next), remaining })
+    Ok(Cell(next))
 }
 
 #[cfg(test)]
