@@ -7,6 +7,7 @@
 mod counter;
 pub mod lease;
 pub mod pace;
+pub mod purse;
 mod take;
 mod throttle;
 

@@ -1,0 +1,292 @@
+//! A node's unspent credits of one token in one pool: the node's side of the lease protocol.
+//!
+//! Pure: time is an argument (microseconds of a clock that never steps back), and nothing is sent from here. A purse says
+//! what should be done ([`Wish`]) and is told what came of it. Requests take from the lease in hand; when it runs low the
+//! purse wishes for the next one, so that nobody waits; what lies idle it wishes to give back.
+//!
+//! A lease is closed (settled) once nothing is in flight on it any more. Until then what it holds beyond the spent and
+//! the flying can be given back by a shrink.
+
+use ulid::Ulid;
+
+/// Microseconds of a clock that never steps back.
+pub type Micros = u64;
+
+/// A purse that was not used for so long gives everything back (`ledger.md`: "Idle purses are settled after 2 s").
+pub const IDLE: Micros = 2_000_000;
+/// A lease is renewed when this much of its life is left.
+pub const RENEW_BEFORE: Micros = 10_000_000;
+/// The next lease is asked for when less than this part of the one in hand is left.
+const LOW_PART: u64 = 4;
+
+/// One lease in hand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// Its name.
+    pub lease: Ulid,
+    /// Credits it holds.
+    pub granted: u64,
+    /// Credits used for good.
+    pub spent: u64,
+    /// Credits that requests in flight hold.
+    pub flying: u64,
+    /// How many requests are in flight on it; a request may hold no credit.
+    pub requests: u64,
+    /// When it may no longer be spent from.
+    pub ends: Micros,
+    /// When the store would close it as stranded; moved by renewing.
+    pub expires: Micros,
+    /// It is not to be spent from any more: recalled, idle, over, or used up.
+    pub leaving: bool,
+    /// What the store was last told to keep for it, if it was shrunk.
+    pub kept: u64,
+    /// Its settling is under way, or its renewing.
+    pub busy: bool,
+}
+
+impl Held {
+    fn left(&self) -> u64 {
+        self.granted.saturating_sub(self.spent).saturating_sub(self.flying)
+    }
+}
+
+/// What a request gets from a purse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draw {
+    /// The credits, from this lease.
+    Taken(Ulid),
+    /// There is not enough in hand: a lease has to be had first.
+    Short,
+}
+
+/// Something a purse wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wish {
+    /// A lease of `want` credits, of no use with less than `need`.
+    Reserve {
+        /// As many as it would like.
+        want: u64,
+        /// As many as it needs.
+        need: u64,
+    },
+    /// Tell the store that this much is kept of a lease, and the rest is free.
+    Shrink {
+        /// Which.
+        lease: Ulid,
+        /// Spent and flying.
+        keep: u64,
+    },
+    /// Close a lease.
+    Settle {
+        /// Which.
+        lease: Ulid,
+        /// What was used for good.
+        spent: u64,
+    },
+    /// Let a lease live on.
+    Renew {
+        /// Which.
+        lease: Ulid,
+    },
+}
+
+/// The purse.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Purse {
+    held: Vec<Held>,
+    asking: bool,
+    /// Credits per second, smoothed.
+    rate: u64,
+    window_start: Micros,
+    window_spent: u64,
+    last_draw: Micros,
+}
+
+/// The shortest time over which the rate is measured.
+const WINDOW: Micros = 100_000;
+
+impl Purse {
+    /// Takes `cost` for one request.
+    pub fn draw(&mut self, cost: u64, now: Micros) -> Draw {
+        self.last_draw = now;
+        let fits = |held: &&mut Held| !held.leaving && now < held.ends && held.left() >= cost;
+        let Some(held) = self.held.iter_mut().find(fits) else { return Draw::Short };
+        held.flying += cost;
+        held.requests += 1;
+        let lease = held.lease;
+        self.measure(cost, now);
+        Draw::Taken(lease)
+    }
+
+    fn measure(&mut self, cost: u64, now: Micros) {
+        self.window_spent = self.window_spent.saturating_add(cost);
+        let passed = now.saturating_sub(self.window_start);
+        if passed >= WINDOW {
+            let rate = self.window_spent.saturating_mul(1_000_000) / passed;
+            // Rises at once, falls by halves.
+            self.rate = if rate >= self.rate { rate } else { u64::midpoint(self.rate, rate) };
+            self.window_start = now;
+            self.window_spent = 0;
+        }
+    }
+
+    /// The lease to ask for now, if any: `short` is what a request that waits needs; without one, the purse asks ahead
+    /// when what is in hand runs low. One lease is asked for at a time.
+    pub fn wish_more(&mut self, short: Option<u64>, now: Micros) -> Option<Wish> {
+        if self.asking {
+            return None;
+        }
+        let usable = |held: &&Held| !held.leaving && now < held.ends;
+        let left: u64 = self.held.iter().filter(usable).map(Held::left).sum();
+        // About one second of what is being spent.
+        let size = self.rate.max(1);
+        let need = match short {
+            Some(need) => need,
+            None if left < size.div_ceil(LOW_PART) && self.rate > 0 && now.saturating_sub(self.last_draw) < IDLE => 1,
+            None => return None,
+        };
+        self.asking = true;
+        Some(Wish::Reserve { want: size.max(need), need })
+    }
+
+    /// A lease was granted: `ends` and `expires` are counted from when it was asked for.
+    pub fn granted(&mut self, lease: Ulid, granted: u64, ends: Micros, expires: Micros) {
+        self.asking = false;
+        if self.held.iter().all(|held| held.lease != lease) {
+            self.held.push(Held {
+                lease,
+                granted,
+                spent: 0,
+                flying: 0,
+                requests: 0,
+                ends,
+                expires,
+                leaving: false,
+                kept: granted,
+                busy: false,
+            });
+        }
+    }
+
+    /// No lease was granted.
+    pub fn refused(&mut self) {
+        self.asking = false;
+    }
+
+    fn find(&mut self, lease: Ulid) -> Option<&mut Held> {
+        self.held.iter_mut().find(|held| held.lease == lease)
+    }
+
+    /// A request's credits are used for good.
+    pub fn spend(&mut self, lease: Ulid, cost: u64) {
+        if let Some(held) = self.find(lease) {
+            held.flying = held.flying.saturating_sub(cost);
+            held.requests = held.requests.saturating_sub(1);
+            held.spent += cost;
+        }
+    }
+
+    /// A request's credits are given back.
+    pub fn give_back(&mut self, lease: Ulid, cost: u64) {
+        if let Some(held) = self.find(lease) {
+            held.flying = held.flying.saturating_sub(cost);
+            held.requests = held.requests.saturating_sub(1);
+        }
+    }
+
+    /// Everything idle is to go back: another node is out of credits, the policy was changed, or the gate stops.
+    pub fn recall(&mut self) {
+        for held in &mut self.held {
+            held.leaving = true;
+        }
+    }
+
+    /// What is to be done about the leases in hand. Each wish is given out once; what came of it is told by
+    /// [`Purse::settled`], [`Purse::shrunk`] or [`Purse::renewed`].
+    pub fn wishes(&mut self, now: Micros) -> Vec<Wish> {
+        let idle = now.saturating_sub(self.last_draw) >= IDLE;
+        let usable = self.held.iter().filter(|held| !held.leaving && now < held.ends && held.left() > 0).count();
+        let mut wishes = Vec::new();
+        for held in &mut self.held {
+            let used_up = held.left() == 0 && usable > 0;
+            if idle || now >= held.ends || used_up {
+                held.leaving = true;
+            }
+            if held.busy {
+                continue;
+            }
+            let lease = held.lease;
+            if held.leaving && held.requests == 0 {
+                held.busy = true;
+                wishes.push(Wish::Settle { lease, spent: held.spent });
+            } else if held.leaving && held.kept > held.spent + held.flying {
+                held.busy = true;
+                held.granted = held.spent + held.flying;
+                wishes.push(Wish::Shrink { lease, keep: held.granted });
+            } else if now + RENEW_BEFORE >= held.expires {
+                held.busy = true;
+                wishes.push(Wish::Renew { lease });
+            }
+        }
+        wishes
+    }
+
+    /// The store has closed a lease.
+    pub fn settled(&mut self, lease: Ulid) {
+        self.held.retain(|held| held.lease != lease);
+    }
+
+    /// The store keeps no more than this for a lease.
+    pub fn shrunk(&mut self, lease: Ulid, keep: u64) {
+        if let Some(held) = self.find(lease) {
+            held.kept = keep;
+            held.busy = false;
+        }
+    }
+
+    /// The store lets a lease live until `expires`; `None`: it is not open any more and must not be spent from.
+    pub fn renewed(&mut self, lease: Ulid, expires: Option<Micros>) {
+        if let Some(held) = self.find(lease) {
+            held.busy = false;
+            match expires {
+                Some(expires) => held.expires = expires,
+                None => {
+                    held.leaving = true;
+                    held.expires = Micros::MAX;
+                }
+            }
+        }
+    }
+
+    /// A call about a lease failed; it will be wished for again.
+    pub fn failed(&mut self, lease: Ulid) {
+        if let Some(held) = self.find(lease) {
+            held.busy = false;
+        }
+    }
+
+    /// Credits in hand that no request holds.
+    pub fn left(&self) -> u64 {
+        self.held.iter().filter(|held| !held.leaving).map(Held::left).sum()
+    }
+
+    /// Credits that the store counts as leased to this purse.
+    pub fn open(&self) -> u64 {
+        self.held.iter().map(|held| held.granted.saturating_sub(held.spent)).sum()
+    }
+
+    /// Whether nothing is in hand and nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty() && !self.asking
+    }
+
+    /// The leases in hand.
+    pub fn leases(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// When it was last drawn from.
+    pub fn last_draw(&self) -> Micros {
+        self.last_draw
+    }
+}
