@@ -21,7 +21,7 @@ test: setup-test ## all tests
 check: setup-test ## what CI runs
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps --lib --document-private-items
 	$(CARGO) build --bin tollgate
 	target/debug/tollgate check $(CONFIGS)
 	$(MAKE) test

@@ -1,9 +1,9 @@
 //! The store of a single node: one file, no server.
 //!
 //! Owns the file and its one writer. It runs [`crate::ledger::take`] as it stands. Writes are queued to a thread
-//! that commits many of them with one `fsync` ([`writer`]); none is acknowledged before it is on the disk, so what
+//! that commits many of them with one `fsync` (`writer`); none is acknowledged before it is on the disk, so what
 //! a caller was told survives `kill -9`. Reads use snapshots and never wait for the writer; they are short, and are
-//! made where they are asked for. Steps of a write are in [`steps`], tables and encoding in [`tables`].
+//! made where they are asked for. Steps of a write are in `steps`, tables and encoding in `tables`.
 
 use std::fmt;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The store of a fleet: one Redis that all nodes share.
 //!
-//! Owns the order of its commands ([`seam`], [`pointers`]); one step is one script, so it happens whole or not at all ([`scripts`], `*.lua`).
+//! Owns the order of its commands (`seam`, `pointers`); one step is one script, so it happens whole or not at all (`scripts`, `*.lua`).
 //! Key names come from [`super::keys`], fields from [`super::record`]. `take.lua` mirrors [`crate::ledger::take`]; the
 //! conformance suite holds the two together. All periods, throttles and graces go by the server's clock.
 //!
