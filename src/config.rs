@@ -69,6 +69,10 @@ pub struct Config {
     pub access_log: AccessLog,
     /// How long requests under way may take to end when the gate stops.
     pub shutdown_grace: Duration,
+    /// For how long known policies and leased credits are trusted while the store cannot be reached.
+    pub outage_grace: Duration,
+    /// The most policies kept in memory.
+    pub policies: usize,
     /// Where approved requests go, by name; at least one.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Which paths are served; at least one.

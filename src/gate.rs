@@ -7,7 +7,8 @@
 //! gets, `cors` answers browsers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,7 +21,8 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::runtime::Handle;
 
 use crate::policy::route::RouteTable;
-use crate::policy::{LeakedSecret, Note, Policy, TokenId};
+use crate::ledger::journal::{Journal, JournalError};
+use crate::policy::{AccountId, LeakedSecret, Note, Policy, TokenId};
 use crate::store::Store;
 use crate::telemetry::{AccessLogWriter, Metrics};
 
@@ -31,22 +33,28 @@ mod explain;
 pub mod explanation;
 mod facts;
 mod forward;
+mod identity;
+mod line;
 mod meter;
 mod pass;
 pub mod reply;
 mod visit;
+mod watch;
 
 pub use cors::CorsSettings;
+pub use directory::DirectorySettings;
 pub use forward::Forwarded;
 pub use pass::Pass;
 pub use visit::Visit;
 
 use decision::{Decision, Judge};
 use directory::Directory;
+use line::Line;
 use facts::Request;
 use meter::Meter;
 use reply::Failure;
-use visit::{Active, Line, Verdict};
+use visit::{Active, Line as LogLine, Verdict};
+use watch::Watch;
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
@@ -61,14 +69,37 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// Which headers tell an upstream of the client.
     pub forwarded: Forwarded,
+    /// How policies are kept.
+    pub directory: DirectorySettings,
+    /// Where the journal and the node's name are kept.
+    pub state_dir: PathBuf,
+    /// What people call this node.
+    pub node_name: String,
+}
+
+/// Why a gate cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The node's name cannot be kept.
+    #[error("the node's name in {path}: {source}", path = path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 /// The gate.
 pub struct Gate {
     settings: Settings,
     store: Arc<dyn Store>,
-    directory: Directory,
-    meter: Meter,
+    directory: Arc<Directory>,
+    meter: Arc<Meter>,
+    line: Arc<Line>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogWriter>,
     runtime: Handle,
@@ -77,28 +108,40 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Builds a gate over a store. Its background work runs on `runtime`, which must outlive it.
-    pub fn new(
+    /// Opens a gate over a store. Its background work runs on `runtime`, which must outlive it. What an earlier run
+    /// left in the journal of `state_dir` is settled.
+    pub fn open(
         settings: Settings,
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
         access_log: Option<AccessLogWriter>,
         runtime: Handle,
-    ) -> Self {
-        let directory = Directory::new(store.clone(), metrics.clone());
-        let meter = Meter::new(store.clone(), metrics.clone(), &runtime);
-        let marked = Mutex::default();
-        Self {
-            settings,
-            store,
-            directory,
-            meter,
-            metrics,
-            access_log,
-            runtime,
-            marked,
-            active: Arc::default(),
+    ) -> Result<Self, GateError> {
+        let node = identity::node(&settings.state_dir)?;
+        let (journal, recovered, aside) = Journal::open(&settings.state_dir.join("journal"), node.0)?;
+        for file in aside {
+            tracing::error!(path = %file.path.display(), why = %file.why, "a journal was set aside; it is not trusted");
         }
+        let line = Arc::new(Line::new(store.clone(), metrics.clone()));
+        let directory = Directory::new(line.clone(), settings.directory, runtime.clone());
+        let patience = settings.directory.patience;
+        let journal = Arc::new(journal);
+        let meter =
+            Meter::start(line.clone(), metrics.clone(), journal, recovered, node, patience, &runtime);
+        let events = store.events();
+        let watch = Watch {
+            line: line.clone(),
+            directory: directory.clone(),
+            meter: meter.clone(),
+            account: AccountId::default_account(),
+            node,
+            name: settings.node_name.clone(),
+            epoch: AtomicU64::new(0),
+        };
+        runtime.spawn(watch.run(events));
+        let marked = Mutex::default();
+        let active = Arc::default();
+        Ok(Self { settings, store, directory, meter, line, metrics, access_log, runtime, marked, active })
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
@@ -139,6 +182,8 @@ impl Gate {
             }
             Err(denial) => {
                 let answer = reply::answer(&denial);
+                let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
+                self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
                 reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await?;
                 Ok(true)
@@ -223,13 +268,14 @@ impl Gate {
         // No response began, so nothing is charged; what was taken goes back.
         if let Verdict::Passed(pass) = &mut visit.verdict {
             pass.begin_response(599);
+            pass.end_response(visit.bytes_out);
         }
         let route = visit.trail.route.as_deref().unwrap_or("none");
         let seconds = visit.started.elapsed().as_secs_f64();
         self.metrics.request(route, visit.verdict_name(), status, seconds);
         if let Some(log) = &self.access_log {
             let bytes_in = session.body_bytes_read() as u64;
-            let line = Line::new(visit, &session.req_header().method, status, bytes_in);
+            let line = LogLine::new(visit, &session.req_header().method, status, bytes_in);
             if let Ok(mut text) = serde_json::to_vec(&line) {
                 text.push(b'\n');
                 log.write(&text);

@@ -8,9 +8,11 @@ mod counter;
 pub mod lease;
 pub mod pace;
 pub mod purse;
+mod standing;
 mod take;
 mod throttle;
 
 pub use counter::{Counter, Slot, period_end, period_start};
-pub use take::{Books, Standing, Taken, Terms, take};
+pub use standing::Standing;
+pub use take::{Books, Taken, Terms, take};
 pub use throttle::{Cell, Throttled, admit};

@@ -70,6 +70,9 @@ pub enum ServeError {
     /// The store does not answer.
     #[error("the store: {0}")]
     Store(#[from] crate::store::StoreError),
+    /// The gate cannot be opened.
+    #[error(transparent)]
+    Gate(#[from] crate::gate::GateError),
     /// An upstream cannot be set up.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -84,6 +87,8 @@ pub enum ServeError {
     BadSecretToken,
 }
 
+/// How long a call to the store may take at least, whatever a request would wait for it.
+const SHORTEST_CALL: Duration = Duration::from_millis(100);
 /// How long a stop waits for settlements to reach the store.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -96,13 +101,13 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let store = control.block_on(open_store(&config))?;
     let (access_log, _log_guard) = access_log(&config)?;
     let metrics = Arc::new(Metrics::new()?);
-    let gate = Arc::new(Gate::new(
+    let gate = Arc::new(Gate::open(
         settings::of(&config),
         store.clone(),
         metrics,
         access_log,
         control.handle().clone(),
-    ));
+    )?);
     let upstreams = upstreams(&config)?;
     let data = listen::Listening::bind(&config)?;
     let admin = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
@@ -169,7 +174,8 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
                 username: username.clone(),
                 password: password.as_ref().map(|secret| secret.expose().to_owned()),
                 prefix: config.store.prefix.clone(),
-                timeout: config.store.timeout,
+                timeout: config.store.timeout.max(SHORTEST_CALL),
+                wait_replicas: config.store.wait_replicas,
                 clock: RedisClock::Store,
             };
             Ok(Arc::new(RedisStore::connect(&settings, sealer)?))

@@ -27,10 +27,12 @@ pub(super) const KEYS: Keys = Keys {
         "cors",
         "access_log",
         "shutdown_grace",
+        "outage",
+        "policies",
         "upstreams",
         "routes",
     ],
-    later: &["authz", "outage", "lease", "signature_*", "max_signed_body"],
+    later: &["authz", "lease", "signature_*", "max_signed_body"],
 };
 
 const LEAKED: [(&str, LeakedSecret); 2] = [("flag", LeakedSecret::Flag), ("refuse", LeakedSecret::Refuse)];
@@ -43,6 +45,11 @@ const FORWARDED: [(&str, Forwarded); 4] = [
 ];
 
 const GRACE: Duration = Duration::from_secs(10);
+const OUTAGE: Keys = Keys { known: &["grace"], later: &[] };
+const OUTAGE_GRACE: Duration = Duration::from_mins(5);
+const LONGEST_OUTAGE_GRACE: Duration = Duration::from_hours(24);
+const POLICIES: u64 = 200_000;
+
 const LONGEST_GRACE: Duration = Duration::from_hours(1);
 
 /// Reads the whole file.
@@ -65,6 +72,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let access_log = fields.or("access_log", AccessLog::Stdout, read_access_log);
     let shutdown_grace =
         fields.or("shutdown_grace", GRACE, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
+    let outage_grace = fields.or("outage", OUTAGE_GRACE, read_outage);
+    let policies = fields.or("policies", POLICIES, |item| item.integer(100..=10_000_000));
     let upstreams = upstreams::read(&fields);
     let names =
         upstreams.as_ref().ok().map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
@@ -88,12 +97,19 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         cors: cors?,
         access_log: access_log?,
         shutdown_grace: shutdown_grace?,
+        outage_grace: outage_grace?,
+        policies: usize::try_from(policies?).unwrap_or(usize::MAX),
         upstreams: upstreams?
             .into_iter()
             .map(|(name, upstream)| upstream.map(|upstream| (name, upstream)))
             .collect::<Read<_>>()?,
         routes: routes?,
     })
+}
+
+fn read_outage(item: &Item<'_>) -> Read<Duration> {
+    let fields = item.fields(&OUTAGE, "a mapping such as `grace: 5m`")?;
+    fields.or("grace", OUTAGE_GRACE, |item| item.duration(Duration::ZERO..=LONGEST_OUTAGE_GRACE))
 }
 
 fn read_threads(item: &Item<'_>) -> Read<NonZeroUsize> {

@@ -15,10 +15,12 @@ use super::upstreams::{parse_host, parse_port};
 pub struct StoreConfig {
     /// Which store.
     pub url: StoreUrl,
-    /// How long one call may take.
+    /// How long a request waits for the store.
     pub timeout: Duration,
     /// What all of the gate's key names start with.
     pub prefix: String,
+    /// How many Redis replicas must have a lease before it is spent from.
+    pub wait_replicas: u32,
 }
 
 /// Which store.
@@ -45,14 +47,17 @@ pub enum StoreUrl {
 }
 
 pub(super) const KEYS: Keys =
-    Keys { known: &["url", "timeout", "prefix", "username", "password"], later: &["wait_replicas", "tls"] };
+    Keys {
+        known: &["url", "timeout", "prefix", "username", "password", "wait_replicas"],
+        later: &["tls"],
+    };
 
 const LATER: [&str; 6] =
     ["rediss:", "redis+sentinel:", "rediss+sentinel:", "redis+cluster:", "rediss+cluster:", "redis+unix:"];
 
 const EXPECTED: &str = "embedded:, embedded:PATH or redis://HOST:PORT/DB";
 
-const TIMEOUT: Duration = Duration::from_millis(250);
+const TIMEOUT: Duration = Duration::from_millis(40);
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(10);
 const PREFIX: &str = "tg:";
@@ -62,7 +67,7 @@ pub(super) fn read(item: Option<&Item<'_>>, state_dir: Option<&Path>) -> Read<St
     let state_dir = state_dir.unwrap_or(Path::new(""));
     let embedded = || StoreUrl::Embedded { path: state_dir.join("tollgate.redb") };
     let Some(item) = item else {
-        return Ok(StoreConfig { url: embedded(), timeout: TIMEOUT, prefix: PREFIX.to_owned() });
+        return Ok(StoreConfig { url: embedded(), timeout: TIMEOUT, prefix: PREFIX.to_owned(), wait_replicas: 0 });
     };
     let fields = item.fields(&KEYS, "a mapping such as `url: \"embedded:\"`")?;
     let timeout = fields.or("timeout", TIMEOUT, |item| item.duration(SHORTEST..=LONGEST));
@@ -71,11 +76,13 @@ pub(super) fn read(item: Option<&Item<'_>>, state_dir: Option<&Path>) -> Read<St
             is_prefix(text).then(|| text.to_owned())
         })
     });
+    let wait_replicas = fields.or("wait_replicas", 0, |item| item.integer(0..=10));
     let username = fields.optional("username", |item| item.text("a user's name"));
     let password = fields.optional("password", Item::secret);
     let url = fields.or("url", embedded(), |item| read_url(item, embedded()));
     let url = url.and_then(|url| add_login(&fields, url, username?, password?));
-    Ok(StoreConfig { url: url?, timeout: timeout?, prefix: prefix? })
+    let wait_replicas = u32::try_from(wait_replicas?).unwrap_or(0);
+    Ok(StoreConfig { url: url?, timeout: timeout?, prefix: prefix?, wait_replicas })
 }
 
 fn is_prefix(text: &str) -> bool {

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use std::sync::Arc;
+
 use super::directory::Directory;
 use super::facts::Request;
 use super::meter::Meter;
@@ -16,8 +18,8 @@ use crate::policy::{Denial, Facts, Policy, TokenKind, Verdict, judge, query};
 /// What a decision needs to ask.
 pub(super) struct Judge<'g> {
     pub(super) settings: &'g Settings,
-    pub(super) directory: &'g Directory,
-    pub(super) meter: &'g Meter,
+    pub(super) directory: &'g Arc<Directory>,
+    pub(super) meter: &'g Arc<Meter>,
 }
 
 /// What is to be done with a request that was not refused.
@@ -65,7 +67,9 @@ impl<'g> Judge<'g> {
         };
         match judge(&facts, &policy) {
             Verdict::Deny(denial) => Err(denial),
-            Verdict::Pass(permit) => Pass::take(self.meter, &policy, permit).await.map(Decision::Pass),
+            Verdict::Pass(permit) => {
+                Pass::take(self.meter, &policy, permit, &errand).await.map(Decision::Pass)
+            }
         }
     }
 

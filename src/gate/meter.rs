@@ -1,152 +1,285 @@
-//! Takes credits for a request, and makes sure that each taking is settled once.
+//! Takes credits for a request from leases, and makes sure that each taking counts once.
 //!
-//! Owns the [`Claim`]: credits taken and not yet settled. Whatever happens to a request, its claim is settled: spent
-//! in full when the response began well, given back otherwise, also when it is merely dropped (client gone, panic,
-//! shutdown). Settlements leave the request's way: they go through a queue to one task, which sends them in batches
-//! and repeats them until the store has them; a settlement counts once however often it is sent.
+//! Owns the purses of this node, one for each token and pool in use, and carries out what they wish for
+//! ([`crate::ledger::purse`]). A request touches only memory: its purse, and a cell of the journal when it is charged. It
+//! waits for the store only when its purse is empty, and then all that wait share one call.
+//!
+//! Owns the [`Claim`]: credits taken and not yet settled. Whatever happens to a request, its claim ends once: spent when
+//! the response began well, given back otherwise, also when it is merely dropped (client gone, panic, shutdown).
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use ulid::Ulid;
 
-use crate::ledger::{Standing, Taken};
-use crate::policy::{Credits, Denial, Permit, Policy};
-use crate::store::{Charge, LeaseId, Settlement, Store};
+use super::line::Line;
+use crate::ledger::Standing;
+use crate::ledger::journal::{Journal, Recovered};
+use crate::ledger::purse::{Draw, Micros};
+use crate::policy::{Credits, DatasetId, Denial, Operation, Permit, Policy, Pool, TokenId};
+use crate::store::NodeId;
 use crate::telemetry::Metrics;
 
-/// The most settlements sent in one call.
-const BATCH: usize = 256;
-/// The pauses between attempts when the store does not answer.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+mod keeper;
+mod purse_slot;
+mod refusals;
+mod throttle;
+
+use purse_slot::{Cell, Outcome, PurseSlot};
+use refusals::Refusals;
+use throttle::Throttle;
+
+/// How long leases live without being renewed.
+pub(super) const LIFE: Duration = Duration::from_secs(30);
+/// How long a request waits for credits that other nodes hold (law 3).
+pub(super) const RECALL: Duration = Duration::from_millis(250);
+/// The shards of the table of purses.
+const SHARDS: usize = 64;
+
+type PurseKey = (TokenId, Pool);
 
 /// Takes and settles credits.
-#[derive(Clone)]
 pub(super) struct Meter {
-    store: Arc<dyn Store>,
+    line: Arc<Line>,
     metrics: Arc<Metrics>,
-    queue: UnboundedSender<Settlement>,
-    pending: Arc<AtomicU64>,
+    journal: Arc<Journal>,
+    node: NodeId,
+    runtime: Handle,
+    /// How long a request waits for the store.
+    patience: Duration,
+    born: Instant,
+    hasher: RandomState,
+    shards: Vec<Mutex<HashMap<PurseKey, Arc<PurseSlot>>>>,
+    throttle: Throttle,
+    refusals: Refusals,
+    /// Leases that wait to be settled or were left by an earlier run.
+    open: AtomicU64,
 }
 
 impl Meter {
-    /// Starts the task that settles, on `runtime`.
-    pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>, runtime: &Handle) -> Self {
-        let (queue, settlements) = mpsc::unbounded_channel();
-        let pending = Arc::new(AtomicU64::new(0));
-        let settler =
-            Settler { store: store.clone(), metrics: metrics.clone(), settlements, pending: pending.clone() };
-        runtime.spawn(settler.run());
-        Self { store, metrics, queue, pending }
+    /// Starts the task that keeps the purses, on `runtime`, and settles what an earlier run of this node left.
+    pub(super) fn start(
+        line: Arc<Line>,
+        metrics: Arc<Metrics>,
+        journal: Arc<Journal>,
+        recovered: Vec<Recovered>,
+        node: NodeId,
+        patience: Duration,
+        runtime: &Handle,
+    ) -> Arc<Self> {
+        let meter = Arc::new(Self {
+            throttle: Throttle::new(line.clone(), patience),
+            line,
+            metrics,
+            journal,
+            node,
+            runtime: runtime.clone(),
+            patience,
+            born: Instant::now(),
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            refusals: Refusals::default(),
+            open: AtomicU64::new(recovered.len() as u64),
+        });
+        runtime.spawn(keeper::recover(meter.clone(), recovered));
+        runtime.spawn(keeper::keep(Arc::downgrade(&meter)));
+        meter
     }
 
-    /// Takes what a permit costs from its token and account.
-    pub(super) async fn take(&self, policy: &Policy, permit: &Permit) -> Result<(Claim, Standing), Denial> {
-        let charge = Charge {
-            lease: LeaseId(ulid::Ulid::generate()),
-            account: policy.account.clone(),
-            token: policy.id.clone(),
-            pool: permit.pool(),
-            cost: permit.cost(),
-        };
-        // The claim exists before the store is asked: if this future is dropped half-way, or the answer is lost,
-        // what the store may have taken is given back.
-        let claim = Claim { charge: Some(charge.clone()), meter: self.clone() };
-        let denial = match self.store.take(&charge).await {
-            Ok(Taken::Granted(standing)) => return Ok((claim, standing)),
-            // What the store may have taken is given back by the claim.
-            Err(error) => return Err(self.metrics.store_failed("take", &error)),
-            Ok(Taken::RateLimited { retry_after }) => Denial::RateLimited { retry_after },
-            Ok(Taken::CreditsExhausted { retry_after }) => {
-                Denial::CreditsExhausted { pool: charge.pool, retry_after }
-            }
-            Ok(Taken::BudgetExhausted { retry_after }) => {
-                Denial::BudgetExhausted { pool: charge.pool, retry_after }
-            }
-        };
-        claim.forget();
-        Err(denial)
+    fn now(&self) -> Micros {
+        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Waits until every settlement has reached the store, at most for `patience`. How many are left.
-    pub(super) async fn drain(&self, patience: Duration) -> u64 {
-        let empty = async {
-            while self.pending.load(Ordering::Acquire) > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _ = tokio::time::timeout(patience, empty).await;
-        self.pending.load(Ordering::Acquire)
+    fn shard(&self, key: &PurseKey) -> Option<&Mutex<HashMap<PurseKey, Arc<PurseSlot>>>> {
+        let hash = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
+        self.shards.get(hash)
     }
 
-    fn settle(&self, charge: Charge, spent: Credits) {
-        self.pending.fetch_add(1, Ordering::AcqRel);
-        self.metrics.credits(charge.pool, spent, Credits(charge.cost.0 - spent.0.min(charge.cost.0)));
-        if self.queue.send(Settlement { charge, spent }).is_err() {
-            // The task is gone: the runtime is being torn down. The store keeps the taking as spent (law 1).
-            self.pending.fetch_sub(1, Ordering::AcqRel);
+    fn slot(&self, policy: &Policy, pool: Pool) -> Arc<PurseSlot> {
+        let key = (policy.id.clone(), pool);
+        let make = || Arc::new(PurseSlot::new(policy.account.clone(), policy.id.clone(), pool));
+        match self.shard(&key) {
+            Some(shard) => shard.lock().entry(key).or_insert_with(make).clone(),
+            None => make(),
+        }
+    }
+
+    fn slots(&self) -> Vec<Arc<PurseSlot>> {
+        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Takes what a permit costs: throttle first, then credits.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        policy: &Policy,
+        permit: &Permit,
+        dataset: Option<&DatasetId>,
+        operation: Operation,
+    ) -> Result<(Claim, Standing), Denial> {
+        let burst_left = match policy.rate_limit {
+            Some(rate) => Some(self.throttle.pass(policy, rate).await?),
+            None => None,
+        };
+        let slot = self.slot(policy, permit.pool());
+        let cost = permit.cost().0;
+        let (lease, mut standing) = self.draw(&slot, cost).await?;
+        standing.burst_left = burst_left;
+        let dataset = dataset.map(|id| id.as_str().to_ascii_uppercase()).unwrap_or_default();
+        let cell = slot.cell(&self.journal, lease, &dataset, operation);
+        let mut claim = Claim { meter: self.clone(), slot, lease: Some(lease), cost, cell: None };
+        // What cannot be written down is not served: dropping the claim gives the credits back.
+        claim.cell = Some(cell.ok_or(Denial::StoreUnavailable)?);
+        Ok((claim, standing))
+    }
+
+    async fn draw(self: &Arc<Self>, slot: &Arc<PurseSlot>, cost: u64) -> Result<(Ulid, Standing), Denial> {
+        let deadline = Instant::now() + RECALL + self.patience;
+        loop {
+            let mut outcome = slot.outcomes();
+            match slot.draw(cost, self.now()) {
+                (Draw::Taken(lease), more) => {
+                    if let Some(ask) = more {
+                        self.runtime.spawn(keeper::ask(self.clone(), slot.clone(), ask, false));
+                    }
+                    return Ok((lease, slot.standing(self.now())));
+                }
+                (Draw::Short, ask) => {
+                    if let Some(denial) = slot.exhausted(cost, self.now()) {
+                        return Err(denial);
+                    }
+                    if let Some(ask) = ask {
+                        self.runtime.spawn(keeper::ask(self.clone(), slot.clone(), ask, true));
+                    }
+                }
+            }
+            // While credits are being recalled the store does answer, so the wait may go on; a store that does not
+            // answer gets the request's patience and no more.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = if slot.is_recalling() { left } else { left.min(self.patience) };
+            match tokio::time::timeout(wait, outcome.changed()).await {
+                Ok(Ok(())) => {
+                    let came = outcome.borrow_and_update().clone();
+                    match came {
+                        Outcome::Denied { need, denial } if need <= cost => return Err(denial),
+                        Outcome::Unavailable => return Err(Denial::StoreUnavailable),
+                        Outcome::Changed | Outcome::Denied { .. } => {}
+                    }
+                }
+                Ok(Err(_)) => return Err(Denial::StoreUnavailable),
+                Err(_) if slot.is_recalling() && Instant::now() < deadline => {}
+                Err(_) => return Err(Denial::StoreUnavailable),
+            }
+        }
+    }
+
+    /// Somebody is out of credits, or a policy was changed: what lies idle goes back.
+    pub(super) fn recall(self: &Arc<Self>, token: Option<&TokenId>, pool: Option<Pool>) {
+        let slots: Vec<Arc<PurseSlot>> = match token {
+            Some(token) => Pool::ALL
+                .into_iter()
+                .filter(|one| pool.is_none_or(|pool| pool == *one))
+                .filter_map(|pool| {
+                    let key = (token.clone(), pool);
+                    self.shard(&key)?.lock().get(&key).cloned()
+                })
+                .collect(),
+            None => self.slots().into_iter().filter(|slot| pool.is_none_or(|pool| pool == slot.pool())).collect(),
+        };
+        if slots.is_empty() {
+            return;
+        }
+        for slot in &slots {
+            slot.recall();
+        }
+        self.runtime.spawn(keeper::tend(self.clone(), slots));
+    }
+
+    /// A policy was changed: its throttle may be another.
+    pub(super) fn forget_pace(&self, token: &TokenId) {
+        self.throttle.forget(token);
+    }
+
+    /// How many nodes live.
+    pub(super) fn set_nodes(&self, nodes: u32) {
+        self.throttle.set_nodes(nodes);
+    }
+
+    /// A request was refused.
+    pub(super) fn refused(&self, token: Option<&TokenId>, code: &'static str) {
+        self.refusals.count(token, code);
+    }
+
+    /// Credits in open leases of this node.
+    pub(super) fn leased(&self) -> Credits {
+        Credits(self.slots().iter().map(|slot| slot.open()).sum())
+    }
+
+    /// Gives everything back and waits until the store has it, at most for `patience`. How many leases are left.
+    pub(super) async fn drain(self: &Arc<Self>, patience: Duration) -> u64 {
+        let begun = Instant::now();
+        loop {
+            let slots = self.slots();
+            for slot in &slots {
+                slot.recall();
+            }
+            keeper::tend(self.clone(), slots).await;
+            keeper::flush_refusals(self).await;
+            let left = self.slots().iter().map(|slot| slot.leases()).sum::<u64>() + self.open.load(Ordering::Acquire);
+            if left == 0 || begun.elapsed() >= patience {
+                return left;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
 /// Credits taken for one request and not yet settled. Dropping it gives them back.
 pub(super) struct Claim {
-    charge: Option<Charge>,
-    meter: Meter,
+    meter: Arc<Meter>,
+    slot: Arc<PurseSlot>,
+    lease: Option<Ulid>,
+    cost: u64,
+    cell: Option<Cell>,
 }
 
 impl Claim {
-    /// The request was answered: all of it is spent.
-    pub(super) fn spend(mut self) {
-        if let Some(charge) = self.charge.take() {
-            let cost = charge.cost;
-            self.meter.settle(charge, cost);
-        }
-    }
-
-    /// The store took nothing, so there is nothing to settle.
-    fn forget(mut self) {
-        self.charge = None;
+    /// The request was answered: all of it is spent. Its bytes are counted later, by the receipt.
+    pub(super) fn spend(mut self) -> Option<Receipt> {
+        let (lease, cell) = (self.lease.take()?, self.cell.take()?);
+        // Written down first: a kill in between leaves a charge that is settled after all, never one that is forgotten.
+        cell.reference.charge(self.cost);
+        self.slot.spend(lease, self.cost);
+        self.meter.metrics.credits(self.slot.pool(), Credits(self.cost), Credits(0));
+        Some(Receipt { slot: self.slot.clone(), lease, cell })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(charge) = self.charge.take() {
-            self.meter.settle(charge, Credits(0));
+        if let Some(lease) = self.lease.take() {
+            self.slot.give_back(lease, self.cost);
+            self.meter.metrics.credits(self.slot.pool(), Credits(0), Credits(self.cost));
         }
     }
 }
 
-struct Settler {
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    settlements: UnboundedReceiver<Settlement>,
-    pending: Arc<AtomicU64>,
+/// A charged request whose response is still on its way.
+pub(super) struct Receipt {
+    slot: Arc<PurseSlot>,
+    lease: Ulid,
+    cell: Cell,
 }
 
-impl Settler {
-    async fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.settlements.recv_many(&mut batch, BATCH).await > 0 {
-            self.send(&batch).await;
-            self.pending.fetch_sub(batch.len() as u64, Ordering::AcqRel);
-            batch.clear();
-        }
-    }
-
-    /// Sends a batch until the store has it. An unreadable record is no reason to try again.
-    async fn send(&self, batch: &[Settlement]) {
-        let mut pause = FIRST_PAUSE;
-        while let Err(error) = self.store.settle(batch).await {
-            if self.metrics.store_failed("settle", &error) != Denial::StoreUnavailable {
-                return;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+impl Receipt {
+    /// So many bytes of its body went out.
+    pub(super) fn add_bytes(&self, bytes: u64) {
+        if bytes > 0 {
+            self.slot.add_bytes(self.lease, &self.cell, bytes);
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The Pass: proof that a request was judged and charged.
 
-use super::meter::{Claim, Meter};
+use std::sync::Arc;
+
+use super::meter::{Claim, Meter, Receipt};
 use crate::ledger::Standing;
+use crate::policy::route::Errand;
 use crate::policy::{Credits, Denial, Permit, Policy};
 
 /// A request that may be forwarded. It is made only by judging (a [`Permit`]) and charging (a claim on credits), and
@@ -10,13 +13,19 @@ pub struct Pass {
     permit: Permit,
     standing: Standing,
     claim: Option<Claim>,
-    charged: bool,
+    receipt: Option<Receipt>,
 }
 
 impl Pass {
-    pub(super) async fn take(meter: &Meter, policy: &Policy, permit: Permit) -> Result<Self, Denial> {
-        let (claim, standing) = meter.take(policy, &permit).await?;
-        Ok(Self { permit, standing, claim: Some(claim), charged: false })
+    pub(super) async fn take(
+        meter: &Arc<Meter>,
+        policy: &Policy,
+        permit: Permit,
+        errand: &Errand<'_>,
+    ) -> Result<Self, Denial> {
+        // A batch is counted with the first data set it names.
+        let (claim, standing) = meter.take(policy, &permit, errand.datasets.first(), errand.operation).await?;
+        Ok(Self { permit, standing, claim: Some(claim), receipt: None })
     }
 
     /// What the permit said.
@@ -26,7 +35,7 @@ impl Pass {
 
     /// What the request costs in the end: nothing unless it was charged.
     pub fn charged(&self) -> Credits {
-        if self.charged { self.permit.cost() } else { Credits(0) }
+        if self.receipt.is_some() { self.permit.cost() } else { Credits(0) }
     }
 
     /// The response begins, with this status: below 400 it is charged in full, else all is given back. Only the
@@ -35,15 +44,21 @@ impl Pass {
         if let Some(claim) = self.claim.take()
             && status < 400
         {
-            claim.spend();
-            self.charged = true;
+            self.receipt = claim.spend();
+        }
+    }
+
+    /// The response has ended after so many bytes of its body.
+    pub(super) fn end_response(&self, bytes: u64) {
+        if let Some(receipt) = &self.receipt {
+            receipt.add_bytes(bytes);
         }
     }
 
     /// Where the token stands with this request settled.
     pub fn standing(&self) -> Standing {
         let mut standing = self.standing;
-        if !self.charged && self.claim.is_none() {
+        if self.receipt.is_none() && self.claim.is_none() {
             let cost = self.permit.cost().0;
             standing.used = Credits(standing.used.0.saturating_sub(cost));
             standing.remaining = standing.remaining.map(|left| Credits(left.0.saturating_add(cost)));

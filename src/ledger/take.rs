@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::counter::{Counter, period_end, seconds_until};
+use super::standing::Standing;
 use super::throttle::{Cell, admit};
 use crate::policy::{Credits, Limit, RateLimit};
 
@@ -28,23 +29,6 @@ pub struct Terms {
     pub budget: Option<Limit>,
     /// The token's rate.
     pub rate: Option<RateLimit>,
-}
-
-/// Where a token stands once its request is counted; what the credit headers of the response tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// What the token used in its limit's period, this request included; without a limit, in this month.
-    pub used: Credits,
-    /// The token's limit.
-    pub limit: Option<Limit>,
-    /// What is left under the token's limit and the account's budget, the smaller of both; `None`: no end.
-    pub remaining: Option<Credits>,
-    /// After how long the token's limit starts anew; `None`: never, or no limit.
-    pub resets_in: Option<Duration>,
-    /// How many more requests the throttle would let by at once; `None`: no throttle.
-    pub burst_left: Option<u32>,
-    /// The store's clock when the credits were taken.
-    pub at: Timestamp,
 }
 
 /// How the taking of a request's credits went.

@@ -1,7 +1,7 @@
 //! From the configuration's words to those of the rooms it sets up.
 
 use crate::config::{Config, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost, Upstream};
-use crate::gate::{CorsSettings, Forwarded, Settings};
+use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
 use crate::proxy::{HostHeader, UpstreamSettings};
 
 /// What the gate is told.
@@ -17,7 +17,21 @@ pub(super) fn of(config: &Config) -> Settings {
             ConfiguredForwarded::Forwarded => Forwarded::Rfc7239,
             ConfiguredForwarded::Both => Forwarded::Both,
         },
+        directory: DirectorySettings {
+            policies: config.policies,
+            grace: config.outage_grace,
+            patience: config.store.timeout,
+        },
+        state_dir: config.state_dir.clone(),
+        node_name: node_name(config),
     }
+}
+
+/// The host's name and the first listener.
+fn node_name(config: &Config) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let listener = config.listeners.first().map(|listener| listener.address.to_string());
+    format!("{}/{}", host.trim(), listener.unwrap_or_default())
 }
 
 /// What an upstream is told.

@@ -28,6 +28,8 @@ pub struct Metrics {
     domain_reported: IntCounter,
     secret_from_browser: IntCounter,
     log_lines_dropped: IntGauge,
+    leased: IntGauge,
+    policies: IntGauge,
 }
 
 impl Metrics {
@@ -91,7 +93,19 @@ impl Metrics {
             "Access log lines dropped because the log could not keep up",
         )?;
         registry.register(Box::new(log_lines_dropped.clone()))?;
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let leased = gauge(
+            "tollgate_leased_credits",
+            "Credits this node holds in open leases: what its customers lose at most if it never comes back",
+        )?;
+        let policies = gauge("tollgate_policies_known", "Policies in this node's memory")?;
         Ok(Self {
+            leased,
+            policies,
             registry,
             requests,
             credits,
@@ -136,6 +150,16 @@ impl Metrics {
     /// An upstream has begun to answer.
     pub fn upstream(&self, upstream: &str, seconds: f64) {
         self.upstream_duration.with_label_values(&[upstream]).observe(seconds);
+    }
+
+    /// So many credits are in open leases.
+    pub fn leases(&self, credits: Credits) {
+        self.leased.set(i64::try_from(credits.0).unwrap_or(i64::MAX));
+    }
+
+    /// So many policies are known.
+    pub fn policies(&self, known: usize) {
+        self.policies.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
     /// Credits were settled.

@@ -51,7 +51,7 @@ fn fills_in_every_default() {
     assert_eq!((config.threads, config.admin), (None, None));
     let path = PathBuf::from("tests/config/good/state/tollgate.redb");
     assert_eq!(config.store.url, StoreUrl::Embedded { path });
-    assert_eq!(config.store.timeout, Duration::from_millis(250));
+    assert_eq!(config.store.timeout, Duration::from_millis(40));
     assert_eq!(config.store.prefix, "tg:");
     assert_eq!(config.dialect, Dialect::Standard);
     assert!(config.master_key.is_none() && config.trusted_proxies.is_empty());
@@ -97,6 +97,8 @@ fn reads_every_key() {
     assert_eq!(config.cors.max_age, Duration::ZERO);
     assert_eq!(config.access_log, AccessLog::File("tests/config/good/logs/access.log".into()));
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
+    assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
+    assert_eq!(config.store.wait_replicas, 2);
     assert!(!format!("{config:?}").contains("s3cret"), "a secret is not shown");
 
     let upstream = &config.upstreams["quotes"];
@@ -163,6 +165,8 @@ fn ships_a_file_that_says_the_defaults() {
     assert_eq!((shipped.leaked_secret, shipped.forwarded), (minimal.leaked_secret, minimal.forwarded));
     assert_eq!((&shipped.cors, &shipped.access_log), (&minimal.cors, &minimal.access_log));
     assert_eq!(shipped.shutdown_grace, minimal.shutdown_grace);
+    assert_eq!((shipped.outage_grace, shipped.policies), (minimal.outage_grace, minimal.policies));
+    assert_eq!(shipped.store.wait_replicas, minimal.store.wait_replicas);
     let [shipped_upstream, upstream] = [&shipped, &minimal].map(|config| {
         let mut upstream = config.upstreams["datasets"].clone();
         upstream.servers.clear();

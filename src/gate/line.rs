@@ -1,0 +1,108 @@
+//! The line to the store: every call the gate makes goes through here.
+//!
+//! Owns the circuit breaker and the time of the last contact. After two failures in a row the line is cut for a moment:
+//! calls fail at once, and one at a time is let through to try. So an outage costs each request microseconds, not a
+//! timeout (law 6).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::policy::Denial;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// Failures in a row that cut the line.
+const CUTS: u32 = 2;
+/// For how long it stays cut before the next try.
+const CUT_MILLIS: u64 = 100;
+
+/// The line.
+pub(super) struct Line {
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    born: Instant,
+    failures: AtomicU32,
+    /// Milliseconds since `born`.
+    cut_until: AtomicU64,
+    trying: AtomicBool,
+    /// Milliseconds since `born`; `u64::MAX`: never.
+    contact: AtomicU64,
+}
+
+impl Line {
+    pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store,
+            metrics,
+            born: Instant::now(),
+            failures: AtomicU32::new(0),
+            cut_until: AtomicU64::new(0),
+            trying: AtomicBool::new(false),
+            contact: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// The store itself, for what does not stand in a request's way and has its own patience.
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago the store last answered; `None`: it has not yet.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        let contact = self.contact.load(Ordering::Acquire);
+        (contact != u64::MAX).then(|| Duration::from_millis(self.millis().saturating_sub(contact)))
+    }
+
+    /// Whether calls fail at once just now.
+    pub(super) fn is_cut(&self) -> bool {
+        self.failures.load(Ordering::Acquire) >= CUTS
+    }
+
+    /// Makes one call. What it says is counted and logged here, once.
+    pub(super) async fn call<'s, T, F>(&'s self, operation: &'static str, ask: impl FnOnce(&'s dyn Store) -> F) -> Result<T, Denial>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut trial = None;
+        if self.is_cut() {
+            if self.millis() < self.cut_until.load(Ordering::Acquire) || self.trying.swap(true, Ordering::AcqRel) {
+                return Err(Denial::StoreUnavailable);
+            }
+            trial = Some(Trial(&self.trying));
+        }
+        let result = ask(self.store.as_ref()).await;
+        drop(trial);
+        match result {
+            Err(error @ StoreError::Unavailable(_)) => {
+                let before = self.failures.fetch_add(1, Ordering::AcqRel);
+                self.cut_until.store(self.millis() + CUT_MILLIS, Ordering::Release);
+                if before + 1 == CUTS {
+                    tracing::error!(operation, %error, "the store is out of reach; known tokens go on, for the grace time");
+                }
+                Err(self.metrics.store_failed(operation, &error))
+            }
+            other => {
+                if self.failures.swap(0, Ordering::AcqRel) >= CUTS {
+                    tracing::info!("the store is back");
+                }
+                self.contact.store(self.millis(), Ordering::Release);
+                other.map_err(|error| self.metrics.store_failed(operation, &error))
+            }
+        }
+    }
+}
+
+/// Lets the next try through, however this one ends.
+struct Trial<'l>(&'l AtomicBool);
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,237 @@
+//! Carries out what purses wish for: asks for leases, settles, shrinks and renews them, away from requests.
+
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ulid::Ulid;
+
+use super::purse_slot::PurseSlot;
+use super::{LIFE, Meter, RECALL};
+use crate::ledger::journal::{Cell, Recovered};
+use crate::ledger::lease::{Ask, Reserved};
+use crate::ledger::purse::{Micros, Wish};
+use crate::policy::{Credits, Denial};
+use crate::store::{LeaseId, LeaseKey, Reserve, Settlement, UsageCell};
+
+/// How often purses are looked after.
+const ROUND: Duration = Duration::from_millis(200);
+/// The most settlements in one call.
+const BATCH: usize = 128;
+/// How often refusals are told to the store, in rounds.
+const REFUSALS_EVERY: u32 = 10;
+/// The pause between two asks for credits that are being recalled.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// A purse that is empty for so long is forgotten.
+const FORGET: Micros = 10_000_000;
+
+fn life() -> Micros {
+    u64::try_from(LIFE.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Asks for a lease until it is granted or refused for good. `short`: requests wait for it.
+pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, short: bool) {
+    let Wish::Reserve { want, need } = wish else { return };
+    let begun = Instant::now();
+    loop {
+        let lease = Ulid::generate();
+        // Written down before it is asked for: a lease whose answer never comes is settled with nothing.
+        if let Err(error) = meter.journal.begin(slot.entry(lease)) {
+            tracing::error!(%error, "the journal takes no more; requests are refused");
+            return slot.unreachable();
+        }
+        let asked_at = meter.now();
+        let reserve = Reserve {
+            key: slot.key(lease),
+            node: meter.node,
+            ask: Ask { want: Credits(want), need: Credits(need) },
+            life: LIFE,
+        };
+        let answer = meter.line.call("reserve", |store| store.reserve(&reserve)).await;
+        let (denial, recallable) = match answer {
+            Ok(Reserved::Granted(grant)) => return slot.granted(lease, &grant, asked_at, life()),
+            Ok(Reserved::Void) => {
+                meter.journal.forget(lease);
+                continue;
+            }
+            Ok(Reserved::CreditsExhausted { retry_after, recallable }) => {
+                (Denial::CreditsExhausted { pool: slot.pool(), retry_after }, recallable)
+            }
+            Ok(Reserved::BudgetExhausted { retry_after, recallable }) => {
+                (Denial::BudgetExhausted { pool: slot.pool(), retry_after }, recallable)
+            }
+            Err(_) => {
+                slot.unreachable();
+                return abandon(&meter, &slot, lease).await;
+            }
+        };
+        meter.journal.forget(lease);
+        if !short {
+            return slot.refused(None, meter.now());
+        }
+        if !recallable || begun.elapsed() >= RECALL {
+            return slot.refused(Some((need, denial)), meter.now());
+        }
+        slot.set_recalling();
+        let budget = matches!(denial, Denial::BudgetExhausted { .. });
+        let token = (!budget).then(|| slot.token().clone());
+        let (account, pool) = (slot.account().clone(), slot.pool());
+        let _ = meter.line.call("recall", |store| store.recall(&account, token.as_ref(), pool)).await;
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// A lease may have been granted and nobody heard of it: it is settled with nothing, until the store has that.
+async fn abandon(meter: &Arc<Meter>, slot: &Arc<PurseSlot>, lease: Ulid) {
+    meter.open.fetch_add(1, Ordering::AcqRel);
+    settle_surely(meter, &[Settlement { key: slot.key(lease), spent: Credits(0), cells: Vec::new() }]).await;
+    meter.journal.forget(lease);
+    meter.open.fetch_sub(1, Ordering::AcqRel);
+}
+
+/// Settles what an earlier run of this node left, exactly as its journal says.
+pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
+    for chunk in recovered.chunks(BATCH) {
+        let settlements: Vec<Settlement> = chunk
+            .iter()
+            .map(|left| {
+                let key = LeaseKey {
+                    lease: LeaseId(left.entry.lease),
+                    account: left.entry.account.clone(),
+                    token: left.entry.token.clone(),
+                    pool: left.entry.pool,
+                };
+                settlement(key, &left.cells)
+            })
+            .collect();
+        settle_surely(&meter, &settlements).await;
+        for left in chunk {
+            meter.journal.forget(left.entry.lease);
+        }
+        meter.open.fetch_sub(chunk.len() as u64, Ordering::AcqRel);
+    }
+    if !recovered.is_empty() {
+        tracing::info!(leases = recovered.len(), "settled what an earlier run left in the journal");
+    }
+}
+
+async fn settle_surely(meter: &Arc<Meter>, settlements: &[Settlement]) {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match meter.line.call("settle", |store| store.settle(settlements)).await {
+            Err(Denial::StoreUnavailable) => {}
+            // An unreadable record is no reason to try again.
+            _ => return,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+fn settlement(key: LeaseKey, cells: &[Cell]) -> Settlement {
+    let usage = |cell: &Cell| UsageCell {
+        hour: cell.hour,
+        dataset: cell.dataset.clone(),
+        operation: cell.operation,
+        requests: cell.requests,
+        credits: cell.credits,
+        bytes: cell.bytes,
+    };
+    let spent = cells.iter().map(|cell| cell.credits).sum();
+    Settlement { key, spent: Credits(spent), cells: cells.iter().map(usage).collect() }
+}
+
+/// Carries out what some purses wish for.
+pub(super) async fn tend(meter: Arc<Meter>, slots: Vec<Arc<PurseSlot>>) {
+    let mut settling = Vec::new();
+    let mut renewing = Vec::new();
+    for slot in slots {
+        if !slot.flush_bytes(&meter.journal)
+            && let Some(wish) = slot.wish_carrier(meter.now())
+        {
+            meter.runtime.spawn(ask(meter.clone(), slot.clone(), wish, true));
+        }
+        for wish in slot.wishes(meter.now()) {
+            match wish {
+                Wish::Settle { lease, .. } => settling.push((slot.clone(), lease)),
+                Wish::Renew { lease } => renewing.push((slot.clone(), lease)),
+                Wish::Shrink { lease, keep } => {
+                    let key = slot.key(lease);
+                    match meter.line.call("shrink", |store| store.shrink(&key, Credits(keep))).await {
+                        Ok(()) => slot.shrunk(lease, keep),
+                        Err(_) => slot.failed(lease),
+                    }
+                }
+                Wish::Reserve { .. } => {}
+            }
+        }
+    }
+    for chunk in settling.chunks(BATCH) {
+        settle(&meter, chunk).await;
+    }
+    for chunk in renewing.chunks(BATCH) {
+        renew(&meter, chunk).await;
+    }
+}
+
+async fn settle(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
+    // What the journal says is what is settled: it is what a restart would say, too.
+    let of = |(slot, lease): &(Arc<PurseSlot>, Ulid)| settlement(slot.key(*lease), &meter.journal.cells(*lease));
+    let settlements: Vec<Settlement> = leases.iter().map(of).collect();
+    let answer = meter.line.call("settle", |store| store.settle(&settlements)).await;
+    for ((slot, lease), settlement) in leases.iter().zip(&settlements) {
+        match answer {
+            Err(Denial::StoreUnavailable) => slot.failed(*lease),
+            _ => {
+                meter.journal.forget(*lease);
+                slot.settled(*lease, settlement.spent.0);
+            }
+        }
+    }
+}
+
+async fn renew(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
+    let keys: Vec<LeaseKey> = leases.iter().map(|(slot, lease)| slot.key(*lease)).collect();
+    let asked_at = meter.now();
+    let answer = meter.line.call("renew", |store| store.renew(&keys, LIFE)).await;
+    for (at, (slot, lease)) in leases.iter().enumerate() {
+        match &answer {
+            Ok(open) if open.get(at).copied().unwrap_or(false) => {
+                slot.renewed(*lease, Some(asked_at.saturating_add(life())));
+            }
+            Ok(_) => slot.renewed(*lease, None),
+            Err(_) => slot.failed(*lease),
+        }
+    }
+}
+
+/// Tells the store of refusals.
+pub(super) async fn flush_refusals(meter: &Arc<Meter>) {
+    for (account, batch, cells) in meter.refusals.batches() {
+        let told = meter.line.call("count_refusals", |store| store.count_refusals(&account, batch, &cells)).await;
+        if told != Err(Denial::StoreUnavailable) {
+            meter.refusals.told(batch);
+        }
+    }
+}
+
+/// Looks after all purses, as long as there is a meter.
+pub(super) async fn keep(meter: Weak<Meter>) {
+    let mut round = 0_u32;
+    loop {
+        tokio::time::sleep(ROUND).await;
+        let Some(meter) = meter.upgrade() else { return };
+        tend(meter.clone(), meter.slots()).await;
+        let now = meter.now();
+        for shard in &meter.shards {
+            shard.lock().retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_idle(now, FORGET));
+        }
+        round = round.wrapping_add(1);
+        if round.is_multiple_of(REFUSALS_EVERY) {
+            flush_refusals(&meter).await;
+            meter.throttle.sweep();
+        }
+        meter.metrics.leases(meter.leased());
+    }
+}

@@ -1,0 +1,327 @@
+//! One purse, shared by the requests that draw on it.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use ulid::Ulid;
+
+use crate::ledger::Standing;
+use crate::ledger::journal::{CellRef, Journal, LeaseEntry};
+use crate::ledger::lease::Grant;
+use crate::ledger::purse::{Draw, Micros, Purse, Wish};
+use crate::policy::{AccountId, Credits, Denial, Limit, Operation, Pool, TokenId};
+use crate::store::{LeaseId, LeaseKey};
+
+/// For how long a refusal is remembered: requests that come meanwhile do not ask the store again. It is part of the
+/// bound of law 3.
+const REMEMBER: Micros = 50_000;
+
+/// What came of asking for a lease.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    /// Something changed: look again.
+    Changed,
+    /// Whoever needs this much or more is refused.
+    Denied { need: u64, denial: Denial },
+    /// The store cannot be asked.
+    Unavailable,
+}
+
+/// A cell of the journal, and what it counts.
+#[derive(Clone)]
+pub(super) struct Cell {
+    pub(super) reference: CellRef,
+    dataset: String,
+    operation: Operation,
+}
+
+/// What the store last said of the token, kept up with what this node did since.
+#[derive(Debug, Clone, Copy, Default)]
+struct Books {
+    used: u64,
+    limit: Option<Limit>,
+    free: Option<u64>,
+    resets_at: Option<Micros>,
+    at: jiff::Timestamp,
+}
+
+#[derive(Default)]
+struct State {
+    purse: Purse,
+    books: Books,
+    /// The hour each lease counts in: seconds since the epoch, by the store's clock.
+    hours: HashMap<Ulid, i64>,
+    cells: HashMap<(Ulid, Operation), HashMap<String, CellRef>>,
+    /// Bytes whose lease was closed before they were out; they go with the next one.
+    bytes: HashMap<(String, Operation), u64>,
+    exhausted: Option<(u64, Denial, Micros)>,
+    recalling: bool,
+}
+
+/// One purse of this node.
+pub(super) struct PurseSlot {
+    account: AccountId,
+    token: TokenId,
+    pool: Pool,
+    state: Mutex<State>,
+    outcomes: watch::Sender<Outcome>,
+}
+
+impl PurseSlot {
+    pub(super) fn new(account: AccountId, token: TokenId, pool: Pool) -> Self {
+        Self { account, token, pool, state: Mutex::default(), outcomes: watch::Sender::new(Outcome::Changed) }
+    }
+
+    pub(super) fn pool(&self) -> Pool {
+        self.pool
+    }
+
+    pub(super) fn token(&self) -> &TokenId {
+        &self.token
+    }
+
+    pub(super) fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    pub(super) fn key(&self, lease: Ulid) -> LeaseKey {
+        LeaseKey {
+            lease: LeaseId(lease),
+            account: self.account.clone(),
+            token: self.token.clone(),
+            pool: self.pool,
+        }
+    }
+
+    pub(super) fn entry(&self, lease: Ulid) -> LeaseEntry {
+        LeaseEntry { lease, account: self.account.clone(), token: self.token.clone(), pool: self.pool }
+    }
+
+    /// What comes of asking from now on.
+    pub(super) fn outcomes(&self) -> watch::Receiver<Outcome> {
+        self.outcomes.subscribe()
+    }
+
+    /// Draws `cost`, and says what to ask the store for.
+    pub(super) fn draw(&self, cost: u64, now: Micros) -> (Draw, Option<Wish>) {
+        let mut state = self.state.lock();
+        let drawn = state.purse.draw(cost, now);
+        let short = (drawn == Draw::Short).then_some(cost);
+        let exhausted = state.exhausted.as_ref();
+        let hopeless = exhausted.is_some_and(|(need, _, until)| now < *until && short.unwrap_or(1) >= *need);
+        let more = if hopeless { None } else { state.purse.wish_more(short, now) };
+        (drawn, more)
+    }
+
+    /// The refusal that is remembered for whoever needs `cost`.
+    pub(super) fn exhausted(&self, cost: u64, now: Micros) -> Option<Denial> {
+        let state = self.state.lock();
+        let (need, denial, until) = state.exhausted.as_ref()?;
+        (now < *until && cost >= *need).then(|| denial.clone())
+    }
+
+    pub(super) fn is_recalling(&self) -> bool {
+        self.state.lock().recalling
+    }
+
+    pub(super) fn set_recalling(&self) {
+        self.state.lock().recalling = true;
+    }
+
+    /// A lease was granted that was asked for at `asked_at`.
+    pub(super) fn granted(&self, lease: Ulid, grant: &Grant, asked_at: Micros, life: Micros) {
+        let micros = |wait: std::time::Duration| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        {
+            let mut state = self.state.lock();
+            let ends = asked_at.saturating_add(micros(grant.valid_for));
+            state.purse.granted(lease, grant.granted.0, ends, asked_at.saturating_add(life));
+            let second = grant.at.as_second();
+            state.hours.insert(lease, second - second.rem_euclid(3600));
+            // Of what is leased, this node's own part is told from the purse.
+            state.books = Books {
+                used: grant.used.0,
+                limit: grant.limit,
+                free: grant.free.map(|free| free.0),
+                resets_at: grant.resets_in.map(|wait| asked_at.saturating_add(micros(wait))),
+                at: grant.at,
+            };
+            state.exhausted = None;
+            state.recalling = false;
+        }
+        self.outcomes.send_replace(Outcome::Changed);
+    }
+
+    /// Nothing was granted; `denial` for those who need `need`, none for an ask ahead.
+    pub(super) fn refused(&self, denial: Option<(u64, Denial)>, now: Micros) {
+        let outcome = {
+            let mut state = self.state.lock();
+            state.purse.refused();
+            state.recalling = false;
+            match denial {
+                Some((need, denial)) => {
+                    state.exhausted = Some((need, denial.clone(), now + REMEMBER));
+                    Outcome::Denied { need, denial }
+                }
+                None => Outcome::Changed,
+            }
+        };
+        self.outcomes.send_replace(outcome);
+    }
+
+    /// The store could not be asked.
+    pub(super) fn unreachable(&self) {
+        {
+            let mut state = self.state.lock();
+            state.purse.refused();
+            state.recalling = false;
+        }
+        self.outcomes.send_replace(Outcome::Unavailable);
+    }
+
+    /// Where the token stands, with what this node has spent and holds.
+    pub(super) fn standing(&self, now: Micros) -> Standing {
+        let state = self.state.lock();
+        let own: u64 = state.purse.leases().iter().map(|held| held.spent + held.flying).sum();
+        let books = state.books;
+        Standing {
+            used: Credits(books.used + own),
+            limit: books.limit,
+            remaining: books.free.map(|free| Credits(free + state.purse.left())),
+            resets_in: books
+                .resets_at
+                .map(|at| std::time::Duration::from_micros(at.saturating_sub(now)).max(std::time::Duration::from_secs(1))),
+            burst_left: None,
+            at: books.at,
+        }
+    }
+
+    /// The journal's cell for a request on `lease`; `None`: the journal cannot take it.
+    pub(super) fn cell(&self, journal: &Journal, lease: Ulid, dataset: &str, operation: Operation) -> Option<Cell> {
+        let mut state = self.state.lock();
+        let known = state.cells.get(&(lease, operation)).and_then(|cells| cells.get(dataset)).cloned();
+        let reference = match known {
+            Some(reference) => reference,
+            None => self.make_cell(&mut state, journal, lease, dataset, operation)?,
+        };
+        Some(Cell { reference, dataset: dataset.to_owned(), operation })
+    }
+
+    fn make_cell(
+        &self,
+        state: &mut State,
+        journal: &Journal,
+        lease: Ulid,
+        dataset: &str,
+        operation: Operation,
+    ) -> Option<CellRef> {
+        let hour = state.hours.get(&lease).copied()?;
+        match journal.cell(&self.entry(lease), dataset, operation, hour) {
+            Ok(reference) => {
+                let cells = state.cells.entry((lease, operation)).or_default();
+                cells.insert(dataset.to_owned(), reference.clone());
+                Some(reference)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal takes no more; requests are refused");
+                None
+            }
+        }
+    }
+
+    pub(super) fn spend(&self, lease: Ulid, cost: u64) {
+        self.state.lock().purse.spend(lease, cost);
+    }
+
+    pub(super) fn give_back(&self, lease: Ulid, cost: u64) {
+        self.state.lock().purse.give_back(lease, cost);
+        // Somebody may wait for just these.
+        self.outcomes.send_if_modified(|outcome| matches!(outcome, Outcome::Changed));
+    }
+
+    /// Counts bytes with their lease while it is open, else with the next one.
+    pub(super) fn add_bytes(&self, lease: Ulid, cell: &Cell, bytes: u64) {
+        let mut state = self.state.lock();
+        if state.purse.leases().iter().any(|held| held.lease == lease && !held.busy) {
+            cell.reference.add_bytes(bytes);
+        } else {
+            *state.bytes.entry((cell.dataset.clone(), cell.operation)).or_default() += bytes;
+        }
+    }
+
+    /// Writes bytes that wait down under an open lease. `false`: they still wait, and no lease is open.
+    pub(super) fn flush_bytes(&self, journal: &Journal) -> bool {
+        let mut state = self.state.lock();
+        if state.bytes.is_empty() {
+            return true;
+        }
+        let open = state.purse.leases().iter().find(|held| !held.busy && !held.leaving).map(|held| held.lease);
+        let Some(lease) = open else { return false };
+        for ((dataset, operation), bytes) in std::mem::take(&mut state.bytes) {
+            if let Some(reference) = self.make_cell(&mut state, journal, lease, &dataset, operation) {
+                reference.add_bytes(bytes);
+            }
+        }
+        true
+    }
+
+    /// Asks for a lease that holds nothing, to carry bytes.
+    pub(super) fn wish_carrier(&self, now: Micros) -> Option<Wish> {
+        let wish = self.state.lock().purse.wish_more(Some(0), now)?;
+        Some(match wish {
+            Wish::Reserve { .. } => Wish::Reserve { want: 0, need: 0 },
+            other => other,
+        })
+    }
+
+    pub(super) fn recall(&self) {
+        let mut state = self.state.lock();
+        state.purse.recall();
+        state.exhausted = None;
+    }
+
+    pub(super) fn wishes(&self, now: Micros) -> Vec<Wish> {
+        self.state.lock().purse.wishes(now)
+    }
+
+    /// The store has closed a lease.
+    pub(super) fn settled(&self, lease: Ulid, spent: u64) {
+        {
+            let mut state = self.state.lock();
+            let held = state.purse.leases().iter().find(|held| held.lease == lease);
+            let granted = held.map_or(0, |held| held.granted);
+            state.books.used += spent;
+            state.books.free = state.books.free.map(|free| free + granted.saturating_sub(spent));
+            state.purse.settled(lease);
+            state.hours.remove(&lease);
+            state.cells.retain(|(known, _), _| *known != lease);
+        }
+        self.outcomes.send_replace(Outcome::Changed);
+    }
+
+    pub(super) fn shrunk(&self, lease: Ulid, keep: u64) {
+        self.state.lock().purse.shrunk(lease, keep);
+    }
+
+    pub(super) fn renewed(&self, lease: Ulid, expires: Option<Micros>) {
+        self.state.lock().purse.renewed(lease, expires);
+    }
+
+    pub(super) fn failed(&self, lease: Ulid) {
+        self.state.lock().purse.failed(lease);
+    }
+
+    pub(super) fn open(&self) -> u64 {
+        self.state.lock().purse.open()
+    }
+
+    pub(super) fn leases(&self) -> u64 {
+        self.state.lock().purse.leases().len() as u64
+    }
+
+    /// Whether nothing would be lost with it.
+    pub(super) fn is_idle(&self, now: Micros, long: Micros) -> bool {
+        let state = self.state.lock();
+        state.purse.is_empty() && state.bytes.is_empty() && now.saturating_sub(state.purse.last_draw()) > long
+    }
+}
