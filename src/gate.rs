@@ -24,6 +24,7 @@ use crate::policy::route::RouteTable;
 use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::{AccountId, LeakedSecret, Note, Policy, TokenId};
 use crate::store::Store;
+use crate::store::seal::Sealer;
 use crate::telemetry::{AccessLogWriter, Metrics};
 
 mod cors;
@@ -35,6 +36,7 @@ mod facts;
 mod forward;
 mod identity;
 mod line;
+mod memory;
 mod meter;
 mod pass;
 pub mod reply;
@@ -50,6 +52,7 @@ pub use visit::Visit;
 use decision::{Decision, Judge};
 use directory::Directory;
 use line::Line;
+use memory::Memory;
 use facts::Request;
 use meter::Meter;
 use reply::Failure;
@@ -75,6 +78,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// What people call this node.
     pub node_name: String,
+    /// Seals what is known, so that a start while the store is down serves what it may; `None`: it is not kept.
+    pub sealer: Option<Sealer>,
 }
 
 /// Why a gate cannot be opened.
@@ -100,6 +105,7 @@ pub struct Gate {
     directory: Arc<Directory>,
     meter: Arc<Meter>,
     line: Arc<Line>,
+    memory: Option<Arc<Memory>>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogWriter>,
     runtime: Handle,
@@ -128,6 +134,13 @@ impl Gate {
         let journal = Arc::new(journal);
         let meter =
             Meter::start(line.clone(), metrics.clone(), journal, recovered, node, patience, &runtime);
+        let memory = settings.sealer.clone().map(|sealer| {
+            Arc::new(Memory::new(settings.state_dir.join("policies.sealed"), sealer))
+        });
+        if let Some(memory) = &memory {
+            memory.restore(&directory, &line, settings.directory.grace);
+            runtime.spawn(memory.clone().run(Arc::downgrade(&directory), Arc::downgrade(&line)));
+        }
         let events = store.events();
         let watch = Watch {
             line: line.clone(),
@@ -141,7 +154,7 @@ impl Gate {
         runtime.spawn(watch.run(events));
         let marked = Mutex::default();
         let active = Arc::default();
-        Ok(Self { settings, store, directory, meter, line, metrics, access_log, runtime, marked, active })
+        Ok(Self { settings, store, directory, meter, line, memory, metrics, access_log, runtime, marked, active })
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
@@ -328,11 +341,16 @@ impl Gate {
     /// Waits until all that was spent and given back has reached the store, at most for `patience`. How many
     /// settlements are left.
     pub async fn drain(&self, patience: Duration) -> u64 {
-        self.meter.drain(patience).await
+        let left = self.meter.drain(patience).await;
+        if let Some(memory) = &self.memory {
+            memory.keep(&self.directory, &self.line);
+        }
+        left
     }
 
     /// The gate's metrics in Prometheus's text format.
     pub fn metrics(&self) -> String {
+        self.metrics.policies(self.directory.len());
         self.metrics.render()
     }
 

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod record;
 pub mod redis;
 pub mod seal;
+pub mod snapshot;
 
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -65,6 +65,8 @@ pub(super) struct Directory {
     flights: Mutex<HashMap<TokenDigest, watch::Receiver<Option<Answer>>>>,
     fences: Mutex<HashMap<TokenId, (u64, Instant)>>,
     generation: AtomicU64,
+    /// Goes up whenever something is learned.
+    learned: AtomicU64,
     seats: Arc<Semaphore>,
     budget: Mutex<(Instant, u32)>,
 }
@@ -81,6 +83,7 @@ impl Directory {
             flights: Mutex::default(),
             fences: Mutex::default(),
             generation: AtomicU64::new(0),
+            learned: AtomicU64::new(0),
             seats: Arc::new(Semaphore::new(FLIGHTS)),
             budget: Mutex::new((Instant::now(), 0)),
         })
@@ -195,6 +198,7 @@ impl Directory {
             known.push(digest);
         }
         self.known.insert(digest, Entry { policy: policy.clone(), generation });
+        self.learned.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A token's policy or value was changed: what is known of it goes, and no look-up may bring an older one back.
@@ -211,6 +215,7 @@ impl Directory {
         for digest in self.digests.lock().remove(token).unwrap_or_default() {
             self.known.remove(&digest);
         }
+        self.learned.fetch_add(1, Ordering::AcqRel);
         // It may be a new token, or a new value, that somebody tried too early.
         self.unknown.clear();
     }
@@ -219,6 +224,11 @@ impl Directory {
     pub(super) fn lost(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.unknown.clear();
+    }
+
+    /// A number that moves whenever something was learned or forgotten.
+    pub(super) fn learned(&self) -> u64 {
+        self.learned.load(Ordering::Acquire)
     }
 
     /// How many policies are known.
