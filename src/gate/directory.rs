@@ -124,12 +124,18 @@ impl Directory {
     }
 
     /// Joins the look-up of a token that is under way, or begins one.
-    fn board(self: &Arc<Self>, digest: TokenDigest, seen: bool) -> Result<watch::Receiver<Option<Answer>>, Denial> {
+    fn board(
+        self: &Arc<Self>,
+        digest: TokenDigest,
+        seen: bool,
+    ) -> Result<watch::Receiver<Option<Answer>>, Denial> {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&digest) {
             return Ok(flight.clone());
         }
-        if self.line.is_cut() && self.line.silence().is_some_and(|silence| silence < Duration::from_millis(100)) {
+        if self.line.is_cut()
+            && self.line.silence().is_some_and(|silence| silence < Duration::from_millis(100))
+        {
             return Err(Denial::StoreUnavailable);
         }
         let seat = self.seats.clone().try_acquire_owned();
@@ -175,7 +181,8 @@ impl Directory {
             // Kept first, checked against the fences after: an event that comes in between then finds it and takes
             // it out again.
             self.keep(digest, &policy, generation);
-            let fenced = self.fences.lock().get(&policy.id).is_some_and(|(version, _)| policy.version < *version);
+            let fenced =
+                self.fences.lock().get(&policy.id).is_some_and(|(version, _)| policy.version < *version);
             if !fenced && self.generation.load(Ordering::Acquire) == generation {
                 return Ok(policy);
             }

@@ -78,13 +78,19 @@ impl Line {
     }
 
     /// Makes one call. What it says is counted and logged here, once.
-    pub(super) async fn call<'s, T, F>(&'s self, operation: &'static str, ask: impl FnOnce(&'s dyn Store) -> F) -> Result<T, Denial>
+    pub(super) async fn call<'s, T, F>(
+        &'s self,
+        operation: &'static str,
+        ask: impl FnOnce(&'s dyn Store) -> F,
+    ) -> Result<T, Denial>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         let mut trial = None;
         if self.is_cut() {
-            if self.millis() < self.cut_until.load(Ordering::Acquire) || self.trying.swap(true, Ordering::AcqRel) {
+            if self.millis() < self.cut_until.load(Ordering::Acquire)
+                || self.trying.swap(true, Ordering::AcqRel)
+            {
                 return Err(Denial::StoreUnavailable);
             }
             trial = Some(Trial(&self.trying));

@@ -58,7 +58,8 @@ pub fn write(
     policies: &[(TokenDigest, Arc<Policy>)],
 ) -> Result<(), SnapshotError> {
     let policies = policies.iter().map(|(digest, policy)| (digest.to_hex(), policy_fields(policy))).collect();
-    let text = serde_json::to_vec(&Raw { heard_at: heard_at.as_microsecond(), policies }).map_err(|_| SnapshotError::Form)?;
+    let text = serde_json::to_vec(&Raw { heard_at: heard_at.as_microsecond(), policies })
+        .map_err(|_| SnapshotError::Form)?;
     let sealed = sealer.seal_bytes(WHAT, &text)?;
     let draft = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;

@@ -20,7 +20,11 @@ const KEY: &str = "a key for all the nodes of this fleet";
 
 fn plan(upstream: &Upstream, redis: &RedisServer, store: &str) -> Plan {
     let store = format!("url: \"{}\"{store}", redis.url());
-    Plan::new(upstream).store(&store).secret(SECRET).env("TOLLGATE_TEST_KEY", KEY).extra("master_key: ${TOLLGATE_TEST_KEY}")
+    Plan::new(upstream)
+        .store(&store)
+        .secret(SECRET)
+        .env("TOLLGATE_TEST_KEY", KEY)
+        .extra("master_key: ${TOLLGATE_TEST_KEY}")
 }
 
 async fn fleet(upstream: &Upstream, redis: &RedisServer, nodes: usize) -> Vec<Gate> {
@@ -47,7 +51,9 @@ impl Seen {
         match (answer.status, answer.status >= 400) {
             (200, _) => self.passed.fetch_add(1, Ordering::Relaxed),
             (402, _) => self.exhausted.fetch_add(1, Ordering::Relaxed),
-            (503, _) if answer.code() == "store_unavailable" => self.unavailable.fetch_add(1, Ordering::Relaxed),
+            (503, _) if answer.code() == "store_unavailable" => {
+                self.unavailable.fetch_add(1, Ordering::Relaxed)
+            }
             (status, _) => {
                 self.other.lock().push((status, answer.text()));
                 0
@@ -152,7 +158,8 @@ async fn laws_1_to_3_three_nodes_killed_ten_times_each_use_exactly_the_limit() {
         }
     }
     // Every credit is used in the end, also those that were in the hands of a node when it was killed.
-    crate::harness::wait_long("all credits to be used", || async { nodes[0].used(&token).await == LIMIT }).await;
+    crate::harness::wait_long("all credits to be used", || async { nodes[0].used(&token).await == LIMIT })
+        .await;
     let refused = crowd.seen.exhausted.load(Ordering::Relaxed);
     wait_for("everybody to be refused", || async {
         crowd.seen.exhausted.load(Ordering::Relaxed) > refused + 640
@@ -166,7 +173,11 @@ async fn laws_1_to_3_three_nodes_killed_ten_times_each_use_exactly_the_limit() {
     let (received, served) = (seen.passed(), upstream.count() as u64);
     assert!(received <= LIMIT && LIMIT <= served, "received {received}, served {served}");
     let lost = seen.cut.load(Ordering::Relaxed);
-    assert!(LIMIT - received <= lost, "{} charged and not received, but only {lost} cut off", LIMIT - received);
+    assert!(
+        LIMIT - received <= lost,
+        "{} charged and not received, but only {lost} cut off",
+        LIMIT - received
+    );
     for node in &nodes {
         let shown = node.admin("GET", &format!("/v1/tokens/{}", token.id), None).await.json();
         assert_eq!(shown["usage"]["core"]["stranded"], 0, "{shown}");
@@ -185,7 +196,8 @@ async fn law_2_nothing_lost_when_the_store_freezes_dies_and_comes_back() {
     let frozen = Instant::now();
     while frozen.elapsed() < Duration::from_secs(3) {
         // An unknown token is not refused as unknown while nobody can tell.
-        let answer = node.ask(Ask::get(&format!("{DATA}?token=pk_{:032x}", frozen.elapsed().as_nanos()))).await;
+        let answer =
+            node.ask(Ask::get(&format!("{DATA}?token=pk_{:032x}", frozen.elapsed().as_nanos()))).await;
         assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
         assert!(answer.header("retry-after").is_some());
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -251,7 +263,9 @@ async fn law_5_prompt_an_edit_with_its_receipt_is_in_force_on_every_node() {
     let mut nodes = fleet(&upstream, &redis, 3).await;
     let token = nodes[0].token(json!({})).await;
     wait_for("three nodes to live", || async {
-        nodes[0].admin("GET", "/v1/nodes", None).await.json()["nodes"].as_array().is_some_and(|all| all.len() == 3)
+        nodes[0].admin("GET", "/v1/nodes", None).await.json()["nodes"]
+            .as_array()
+            .is_some_and(|all| all.len() == 3)
     })
     .await;
     for round in 0..10 {
@@ -269,7 +283,10 @@ async fn law_5_prompt_an_edit_with_its_receipt_is_in_force_on_every_node() {
     // Without waiting for the receipt it takes a moment, and no more.
     nodes[1].edit(&token, json!({"status": "disabled"})).await;
     for node in &nodes {
-        wait_for("the edit to be in force", || async { node.ask(Ask::get(&token.on(DATA))).await.status == 403 }).await;
+        wait_for("the edit to be in force", || async {
+            node.ask(Ask::get(&token.on(DATA))).await.status == 403
+        })
+        .await;
     }
 }
 
@@ -290,7 +307,10 @@ async fn law_5_an_edit_during_a_lost_connection_is_in_force_when_it_is_back() {
     })
     .await;
     for node in &nodes {
-        wait_for("the edit to be in force", || async { node.ask(Ask::get(&token.on(DATA))).await.status == 403 }).await;
+        wait_for("the edit to be in force", || async {
+            node.ask(Ask::get(&token.on(DATA))).await.status == 403
+        })
+        .await;
     }
 }
 
@@ -312,9 +332,11 @@ async fn law_6_a_start_while_the_store_is_down_serves_what_it_may_and_says_so() 
     assert_eq!(Ask::get("/readyz").send(node.admin).await.status, 503);
     assert_eq!(Ask::get("/healthz").send(node.admin).await.status, 200);
     redis.restart();
-    wait_for("the node to be ready", || async { Ask::get("/readyz").send(node.admin).await.status == 200 }).await;
+    wait_for("the node to be ready", || async { Ask::get("/readyz").send(node.admin).await.status == 200 })
+        .await;
     node.edit(&token, json!({"core_access": true})).await;
-    wait_for("the edit to be in force", || async { node.ask(Ask::get(&token.on(DATA))).await.status == 200 }).await;
+    wait_for("the edit to be in force", || async { node.ask(Ask::get(&token.on(DATA))).await.status == 200 })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -325,7 +347,10 @@ async fn law_6_after_the_grace_time_nothing_known_is_trusted() {
     assert_eq!(node.ask(Ask::get(&token.on(DATA))).await.status, 403);
     redis.stop();
     assert_eq!(node.ask(Ask::get(&token.on(DATA))).await.status, 403);
-    wait_for("the grace time to be over", || async { node.ask(Ask::get(&token.on(DATA))).await.status == 503 }).await;
+    wait_for("the grace time to be over", || async {
+        node.ask(Ask::get(&token.on(DATA))).await.status == 503
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
