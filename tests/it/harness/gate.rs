@@ -147,6 +147,10 @@ impl Gate {
             assert!(started.elapsed() < Duration::from_secs(20), "the gate does not start: {events}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    async fn wait_answering(&mut self) {
+        self.wait_listening().await;
         let admin = self.admin;
         wait_for(
             "the gate to be ready",
