@@ -5,12 +5,12 @@
 //! moved without an event means that events were missed, and everything known is stale.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::watch;
 
 use super::directory::Directory;
 use super::line::Line;
@@ -34,7 +34,7 @@ pub(super) struct Watch {
     pub(super) node: NodeId,
     pub(super) name: String,
     /// The epoch this node acts by.
-    pub(super) epoch: AtomicU64,
+    pub(super) epoch: watch::Sender<u64>,
 }
 
 impl Watch {
@@ -83,16 +83,24 @@ impl Watch {
                 self.directory.changed(token, *version);
                 self.meter.forget_pace(token);
                 self.meter.recall(Some(token), None);
-                self.epoch.fetch_max(*epoch, Ordering::AcqRel);
+                self.acts_by(*epoch);
             }
             Event::Account { epoch } => {
                 self.meter.recall(None, None);
-                self.epoch.fetch_max(*epoch, Ordering::AcqRel);
+                self.acts_by(*epoch);
             }
             Event::Recall { token, pool } => self.meter.recall(token.as_ref(), Some(*pool)),
             Event::Lost => return true,
         }
         false
+    }
+
+    fn acts_by(&self, epoch: u64) {
+        self.epoch.send_if_modified(|known| {
+            let later = epoch > *known;
+            *known = epoch.max(*known);
+            later
+        });
     }
 
     /// Events may have been missed: takes note of the epoch first, then drops trust in all that was known before, so
@@ -103,7 +111,7 @@ impl Watch {
         self.meter.recall(None, None);
         match epoch {
             Ok(epoch) => {
-                self.epoch.fetch_max(epoch, Ordering::AcqRel);
+                self.acts_by(epoch);
                 self.report().await;
                 true
             }
@@ -115,14 +123,14 @@ impl Watch {
     async fn check(&self, events: &mut Receiver<Event>) -> bool {
         let ask = || self.line.call("epoch", |store| store.epoch(&self.account));
         let Ok(epoch) = ask().await else { return false };
-        if epoch > self.epoch.load(Ordering::Acquire) {
+        if epoch > *self.epoch.borrow() {
             let event = tokio::time::timeout(ON_ITS_WAY, events.recv()).await;
             if let Ok(Ok(event)) = event
                 && self.act_on_all(event, events)
             {
                 return self.catch_up().await;
             }
-            if epoch > self.epoch.load(Ordering::Acquire) {
+            if epoch > *self.epoch.borrow() {
                 tracing::warn!("changes were made of which no event came; looking everything up anew");
                 return self.catch_up().await;
             }
@@ -137,7 +145,7 @@ impl Watch {
     async fn report(&self) {
         let report = NodeReport {
             node: self.node,
-            epoch: self.epoch.load(Ordering::Acquire),
+            epoch: *self.epoch.borrow(),
             seen_at: Timestamp::UNIX_EPOCH,
             leased: self.meter.leased(),
             name: self.name.clone(),
