@@ -6,8 +6,8 @@
 //! knows policies, `meter` takes and settles credits, [`reply`] chooses statuses, `forward` writes what the upstream
 //! gets, `cors` answers browsers.
 
-use std::sync::Arc;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,12 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::runtime::Handle;
 
-use crate::policy::route::RouteTable;
 use crate::ledger::journal::{Journal, JournalError};
+use crate::policy::route::{Route, RouteTable};
 use crate::policy::{AccountId, LeakedSecret, Note, Policy, TokenId};
 use crate::store::Store;
-use crate::telemetry::{AccessLogWriter, Metrics};
+use crate::store::seal::Sealer;
+use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics};
 
 mod cors;
 mod decision;
@@ -35,6 +36,7 @@ mod facts;
 mod forward;
 mod identity;
 mod line;
+mod memory;
 mod meter;
 mod pass;
 pub mod reply;
@@ -49,8 +51,9 @@ pub use visit::Visit;
 
 use decision::{Decision, Judge};
 use directory::Directory;
-use line::Line;
 use facts::Request;
+use line::Line;
+use memory::Memory;
 use meter::Meter;
 use reply::Failure;
 use visit::{Active, Line as LogLine, Verdict};
@@ -75,6 +78,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// What people call this node.
     pub node_name: String,
+    /// Seals what is known, so that a start while the store is down serves what it may; `None`: it is not kept.
+    pub sealer: Option<Sealer>,
 }
 
 /// Why a gate cannot be opened.
@@ -100,6 +105,9 @@ pub struct Gate {
     directory: Arc<Directory>,
     meter: Arc<Meter>,
     line: Arc<Line>,
+    memory: Option<Arc<Memory>>,
+    routes: Vec<RouteMetrics>,
+    no_route: RouteMetrics,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogWriter>,
     runtime: Handle,
@@ -126,8 +134,15 @@ impl Gate {
         let directory = Directory::new(line.clone(), settings.directory, runtime.clone());
         let patience = settings.directory.patience;
         let journal = Arc::new(journal);
-        let meter =
-            Meter::start(line.clone(), metrics.clone(), journal, recovered, node, patience, &runtime);
+        let meter = Meter::start(line.clone(), metrics.clone(), journal, recovered, node, patience, &runtime);
+        let memory = settings
+            .sealer
+            .clone()
+            .map(|sealer| Arc::new(Memory::new(settings.state_dir.join("policies.sealed"), sealer)));
+        if let Some(memory) = &memory {
+            memory.restore(&directory, &line, settings.directory.grace);
+            runtime.spawn(memory.clone().run(Arc::downgrade(&directory), Arc::downgrade(&line)));
+        }
         let events = store.events();
         let watch = Watch {
             line: line.clone(),
@@ -139,14 +154,37 @@ impl Gate {
             epoch: AtomicU64::new(0),
         };
         runtime.spawn(watch.run(events));
+        let of_route = |route: &Route| metrics.of_route(route.path.as_str(), &route.upstream);
+        let routes = settings.routes.iter().map(of_route).collect();
+        let no_route = metrics.of_route("none", "none");
         let marked = Mutex::default();
         let active = Arc::default();
-        Ok(Self { settings, store, directory, meter, line, metrics, access_log, runtime, marked, active })
+        Ok(Self {
+            settings,
+            store,
+            directory,
+            meter,
+            line,
+            memory,
+            routes,
+            no_route,
+            metrics,
+            access_log,
+            runtime,
+            marked,
+            active,
+        })
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
     pub fn new_visit(&self) -> Visit {
         Visit::new(Active::new(&self.active))
+    }
+
+    /// The counters of a request's route.
+    fn counts(&self, visit: &Visit) -> &RouteMetrics {
+        let at = visit.trail.route.as_ref().map(|(at, _)| *at);
+        at.and_then(|at| self.routes.get(at)).unwrap_or(&self.no_route)
     }
 
     fn judge(&self) -> Judge<'_> {
@@ -157,14 +195,13 @@ impl Gate {
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         let target = facts::raw_target(session);
         let request = Request::read(session, &target);
-        let decision = self.judge().decide(&request, &mut visit.trail).await;
+        let page = request.page();
+        let decision = self.judge().decide(&request, &page, &mut visit.trail).await;
         let now = Instant::now();
         visit.decided = Some(now);
         self.metrics.decided(now.duration_since(visit.started).as_secs_f64());
-        if let Some(page) = &visit.trail.page {
-            let policy = visit.trail.policy.as_deref();
-            visit.origin = cors::allowed_origin(&request, page, policy, visit.trail.client);
-        }
+        let policy = visit.trail.policy.as_deref();
+        visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
         match decision {
             Ok(Decision::Pass(pass)) => {
                 self.tell(&pass, visit.trail.policy.as_deref());
@@ -235,15 +272,13 @@ impl Gate {
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
-        pass.begin_response(response.status.as_u16());
         let now = Instant::now();
-        if let (Some(decided), Some(upstream)) = (visit.decided, visit.trail.upstream.as_deref())
-            && visit.answered.is_none()
-        {
-            self.metrics.upstream(upstream, now.duration_since(decided).as_secs_f64());
+        if let (Some(decided), None) = (visit.decided, visit.answered) {
+            self.counts(visit).upstream(now.duration_since(decided).as_secs_f64());
         }
         visit.answered = Some(now);
+        let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
+        pass.begin_response(response.status.as_u16());
         reply::credit_headers(response, &pass.standing())?;
         response.insert_header("X-Request-Id", visit.request_id.as_str())?;
         cors::decorate(response, visit.origin.as_ref())
@@ -270,9 +305,8 @@ impl Gate {
             pass.begin_response(599);
             pass.end_response(visit.bytes_out);
         }
-        let route = visit.trail.route.as_deref().unwrap_or("none");
         let seconds = visit.started.elapsed().as_secs_f64();
-        self.metrics.request(route, visit.verdict_name(), status, seconds);
+        self.counts(visit).request(visit.verdict_name(), status, seconds);
         if let Some(log) = &self.access_log {
             let bytes_in = session.body_bytes_read() as u64;
             let line = LogLine::new(visit, &session.req_header().method, status, bytes_in);
@@ -297,7 +331,7 @@ impl Gate {
             tracing::warn!(
                 request_id = %visit.request_id,
                 failure = failure.code(),
-                upstream = visit.trail.upstream.as_deref(),
+                upstream = visit.trail.upstream(),
                 server = visit.server.as_deref(),
                 kind = error.etype().as_str(),
                 "a request was admitted and came to nothing"
@@ -328,11 +362,16 @@ impl Gate {
     /// Waits until all that was spent and given back has reached the store, at most for `patience`. How many
     /// settlements are left.
     pub async fn drain(&self, patience: Duration) -> u64 {
-        self.meter.drain(patience).await
+        let left = self.meter.drain(patience).await;
+        if let Some(memory) = &self.memory {
+            memory.keep(&self.directory, &self.line);
+        }
+        left
     }
 
     /// The gate's metrics in Prometheus's text format.
     pub fn metrics(&self) -> String {
+        self.metrics.policies(self.directory.len());
         self.metrics.render()
     }
 

@@ -102,7 +102,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let (access_log, _log_guard) = access_log(&config)?;
     let metrics = Arc::new(Metrics::new()?);
     let gate = Arc::new(Gate::open(
-        settings::of(&config),
+        settings::of(&config, state::sealer(&config)?),
         store.clone(),
         metrics,
         access_log,

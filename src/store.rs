@@ -19,6 +19,7 @@ pub mod keys;
 pub mod record;
 pub mod redis;
 pub mod seal;
+pub mod snapshot;
 
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -333,7 +334,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Asks the nodes to give back what they hold of a token and do not need ([`Event::Recall`]); with `token` none: of
     /// all tokens of the account.
-    async fn recall(&self, account: &AccountId, token: Option<&TokenId>, pool: Pool) -> Result<(), StoreError>;
+    async fn recall(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        pool: Pool,
+    ) -> Result<(), StoreError>;
 
     /// Takes up to `want` passes of a token's throttle, by the store's clock ([`crate::ledger::pace`]).
     async fn pace(&self, account: &AccountId, token: &TokenId, want: u32) -> Result<Paced, StoreError>;
@@ -347,13 +353,23 @@ pub trait Store: Send + Sync + 'static {
     async fn epoch(&self, account: &AccountId) -> Result<u64, StoreError>;
 
     /// Says that this node lives and up to which epoch it acts ([`NodeReport`]); kept for `life`.
-    async fn report_node(&self, account: &AccountId, report: &NodeReport, life: Duration) -> Result<(), StoreError>;
+    async fn report_node(
+        &self,
+        account: &AccountId,
+        report: &NodeReport,
+        life: Duration,
+    ) -> Result<(), StoreError>;
 
     /// The nodes that live.
     async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError>;
 
     /// Counts refusals by reason. Sent twice with one `batch`, it counts once.
-    async fn count_refusals(&self, account: &AccountId, batch: LeaseId, cells: &[RefusalCell]) -> Result<(), StoreError>;
+    async fn count_refusals(
+        &self,
+        account: &AccountId,
+        batch: LeaseId,
+        cells: &[RefusalCell],
+    ) -> Result<(), StoreError>;
 
     /// The usage of one token, or of all the account's tokens, in the hours from `from` to before `to`.
     async fn usage(

@@ -8,4 +8,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{AccessLogWriter, LogGuard, start_events};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, RouteMetrics};

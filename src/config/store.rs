@@ -47,10 +47,7 @@ pub enum StoreUrl {
 }
 
 pub(super) const KEYS: Keys =
-    Keys {
-        known: &["url", "timeout", "prefix", "username", "password", "wait_replicas"],
-        later: &["tls"],
-    };
+    Keys { known: &["url", "timeout", "prefix", "username", "password", "wait_replicas"], later: &["tls"] };
 
 const LATER: [&str; 6] =
     ["rediss:", "redis+sentinel:", "rediss+sentinel:", "redis+cluster:", "rediss+cluster:", "redis+unix:"];
@@ -67,7 +64,12 @@ pub(super) fn read(item: Option<&Item<'_>>, state_dir: Option<&Path>) -> Read<St
     let state_dir = state_dir.unwrap_or(Path::new(""));
     let embedded = || StoreUrl::Embedded { path: state_dir.join("tollgate.redb") };
     let Some(item) = item else {
-        return Ok(StoreConfig { url: embedded(), timeout: TIMEOUT, prefix: PREFIX.to_owned(), wait_replicas: 0 });
+        return Ok(StoreConfig {
+            url: embedded(),
+            timeout: TIMEOUT,
+            prefix: PREFIX.to_owned(),
+            wait_replicas: 0,
+        });
     };
     let fields = item.fields(&KEYS, "a mapping such as `url: \"embedded:\"`")?;
     let timeout = fields.or("timeout", TIMEOUT, |item| item.duration(SHORTEST..=LONGEST));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::directory::Directory;
@@ -11,6 +12,7 @@ use super::pass::Pass;
 use super::visit::Trail;
 use super::{Settings, cors};
 use crate::policy::credential::{CredentialProblem, Place, Presented, find_credential};
+use crate::policy::domain::Page;
 use crate::policy::route::{Errand, Route};
 use crate::policy::target::{BadTarget, Target};
 use crate::policy::{Denial, Facts, Policy, TokenKind, Verdict, judge, query};
@@ -43,24 +45,23 @@ impl<'g> Judge<'g> {
     pub(super) async fn decide(
         &self,
         request: &Request<'_>,
+        page: &Page,
         trail: &mut Trail,
     ) -> Result<Decision<'g>, Denial> {
         trail.client = request.client(&self.settings.trusted_proxies);
-        trail.page = Some(request.page());
         let located = self.locate(request, trail)?;
         if cors::is_preflight(request) {
-            return self.preflight(&located, trail).await;
+            return self.preflight(&located, page, trail).await;
         }
         let errand = located.route.errand(&located.target, request.method)?;
         note_errand(trail, &errand);
         let presented = credential(request, &located.query_tokens)?;
         let policy = self.directory.find(&presented.token).await?;
         trail.policy = Some(policy.clone());
-        let page = request.page();
         let facts = Facts {
             now: Timestamp::now(),
             errand: &errand,
-            page: &page,
+            page,
             client: trail.client,
             from_browser: from_browser(request, &presented),
             leaked_secret: self.settings.leaked_secret,
@@ -82,30 +83,33 @@ impl<'g> Judge<'g> {
             return Err(Denial::BadTarget(BadTarget::TokenInTarget));
         }
         trail.wire = target.to_wire();
-        let route = self.settings.routes.find(&target)?;
-        trail.route = Some(route.to_string());
-        trail.upstream = Some(route.upstream.clone());
+        let (at, route) = self.settings.routes.find(&target)?;
+        trail.route = Some((at, route.clone()));
         Ok(Located { route, target, query_tokens })
     }
 
     /// Step 3. A preflight carries no token in its headers; if one is in the query, its allowed domains decide.
-    async fn preflight(&self, located: &Located<'g>, trail: &mut Trail) -> Result<Decision<'g>, Denial> {
+    async fn preflight(
+        &self,
+        located: &Located<'g>,
+        page: &Page,
+        trail: &mut Trail,
+    ) -> Result<Decision<'g>, Denial> {
         match find_credential(&located.query_tokens, &[], &[]) {
             Err(CredentialProblem::Missing) => {}
             Err(problem) => return Err(denial_of(problem)),
             Ok(presented) => {
                 let policy = self.directory.find(&presented.token).await?;
                 trail.policy = Some(policy.clone());
-                check_domain(&policy, trail)?;
+                check_domain(&policy, page, trail.client)?;
             }
         }
         Ok(Decision::Preflight(located.route))
     }
 }
 
-fn check_domain(policy: &Policy, trail: &Trail) -> Result<(), Denial> {
-    let Some(page) = &trail.page else { return Ok(()) };
-    match policy.allowed_domains.admit(page, trail.client) {
+fn check_domain(policy: &Policy, page: &Page, client: Option<IpAddr>) -> Result<(), Denial> {
+    match policy.allowed_domains.admit(page, client) {
         Err(refusal) if policy.domain_mode == crate::policy::DomainMode::Enforce => {
             Err(Denial::DomainDenied(refusal))
         }

@@ -65,6 +65,8 @@ pub(super) struct Directory {
     flights: Mutex<HashMap<TokenDigest, watch::Receiver<Option<Answer>>>>,
     fences: Mutex<HashMap<TokenId, (u64, Instant)>>,
     generation: AtomicU64,
+    /// Goes up whenever something is learned.
+    learned: AtomicU64,
     seats: Arc<Semaphore>,
     budget: Mutex<(Instant, u32)>,
 }
@@ -81,6 +83,7 @@ impl Directory {
             flights: Mutex::default(),
             fences: Mutex::default(),
             generation: AtomicU64::new(0),
+            learned: AtomicU64::new(0),
             seats: Arc::new(Semaphore::new(FLIGHTS)),
             budget: Mutex::new((Instant::now(), 0)),
         })
@@ -121,12 +124,18 @@ impl Directory {
     }
 
     /// Joins the look-up of a token that is under way, or begins one.
-    fn board(self: &Arc<Self>, digest: TokenDigest, seen: bool) -> Result<watch::Receiver<Option<Answer>>, Denial> {
+    fn board(
+        self: &Arc<Self>,
+        digest: TokenDigest,
+        seen: bool,
+    ) -> Result<watch::Receiver<Option<Answer>>, Denial> {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&digest) {
             return Ok(flight.clone());
         }
-        if self.line.is_cut() && self.line.silence().is_some_and(|silence| silence < Duration::from_millis(100)) {
+        if self.line.is_cut()
+            && self.line.silence().is_some_and(|silence| silence < Duration::from_millis(100))
+        {
             return Err(Denial::StoreUnavailable);
         }
         let seat = self.seats.clone().try_acquire_owned();
@@ -172,7 +181,8 @@ impl Directory {
             // Kept first, checked against the fences after: an event that comes in between then finds it and takes
             // it out again.
             self.keep(digest, &policy, generation);
-            let fenced = self.fences.lock().get(&policy.id).is_some_and(|(version, _)| policy.version < *version);
+            let fenced =
+                self.fences.lock().get(&policy.id).is_some_and(|(version, _)| policy.version < *version);
             if !fenced && self.generation.load(Ordering::Acquire) == generation {
                 return Ok(policy);
             }
@@ -195,6 +205,7 @@ impl Directory {
             known.push(digest);
         }
         self.known.insert(digest, Entry { policy: policy.clone(), generation });
+        self.learned.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A token's policy or value was changed: what is known of it goes, and no look-up may bring an older one back.
@@ -211,6 +222,7 @@ impl Directory {
         for digest in self.digests.lock().remove(token).unwrap_or_default() {
             self.known.remove(&digest);
         }
+        self.learned.fetch_add(1, Ordering::AcqRel);
         // It may be a new token, or a new value, that somebody tried too early.
         self.unknown.clear();
     }
@@ -219,6 +231,11 @@ impl Directory {
     pub(super) fn lost(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.unknown.clear();
+    }
+
+    /// A number that moves whenever something was learned or forgotten.
+    pub(super) fn learned(&self) -> u64 {
+        self.learned.load(Ordering::Acquire)
     }
 
     /// How many policies are known.
@@ -248,3 +265,6 @@ fn kind_fits(policy: &Arc<Policy>, token: &Token) -> Answer {
     tracing::error!(token_id = %policy.id, "the record's type is not the token's; refused");
     Err(Denial::PolicyUnreadable)
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,7 +280,7 @@ impl Book {
             status: answer.as_ref().map_or(200, |answer| answer.status),
             code: answer.as_ref().map(|answer| answer.code.to_owned()),
             detail: answer.map(|answer| answer.detail),
-            route: trail.route.clone(),
+            route: trail.route_name().map(str::to_owned),
             token_id: trail.policy.as_ref().map(|policy| policy.id.to_string()),
             datasets: trail.datasets.iter().map(|id| id.as_str().to_owned()).collect(),
             operation: trail.operation.map(crate::policy::Operation::as_str),

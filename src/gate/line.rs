@@ -29,6 +29,8 @@ pub(super) struct Line {
     trying: AtomicBool,
     /// Milliseconds since `born`; `u64::MAX`: never.
     contact: AtomicU64,
+    /// Milliseconds that had passed at `born` since an earlier run heard the store; gone with the first contact.
+    before: AtomicU64,
 }
 
 impl Line {
@@ -41,6 +43,7 @@ impl Line {
             cut_until: AtomicU64::new(0),
             trying: AtomicBool::new(false),
             contact: AtomicU64::new(u64::MAX),
+            before: AtomicU64::new(0),
         }
     }
 
@@ -56,7 +59,17 @@ impl Line {
     /// How long ago the store last answered; `None`: it has not yet.
     pub(super) fn silence(&self) -> Option<Duration> {
         let contact = self.contact.load(Ordering::Acquire);
-        (contact != u64::MAX).then(|| Duration::from_millis(self.millis().saturating_sub(contact)))
+        (contact != u64::MAX).then(|| {
+            let before = self.before.load(Ordering::Acquire);
+            Duration::from_millis(self.millis().saturating_sub(contact).saturating_add(before))
+        })
+    }
+
+    /// The store was heard so long ago, by an earlier run.
+    pub(super) fn heard(&self, age: Duration) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.before.store(age, Ordering::Release);
+        self.contact.store(0, Ordering::Release);
     }
 
     /// Whether calls fail at once just now.
@@ -65,13 +78,19 @@ impl Line {
     }
 
     /// Makes one call. What it says is counted and logged here, once.
-    pub(super) async fn call<'s, T, F>(&'s self, operation: &'static str, ask: impl FnOnce(&'s dyn Store) -> F) -> Result<T, Denial>
+    pub(super) async fn call<'s, T, F>(
+        &'s self,
+        operation: &'static str,
+        ask: impl FnOnce(&'s dyn Store) -> F,
+    ) -> Result<T, Denial>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         let mut trial = None;
         if self.is_cut() {
-            if self.millis() < self.cut_until.load(Ordering::Acquire) || self.trying.swap(true, Ordering::AcqRel) {
+            if self.millis() < self.cut_until.load(Ordering::Acquire)
+                || self.trying.swap(true, Ordering::AcqRel)
+            {
                 return Err(Denial::StoreUnavailable);
             }
             trial = Some(Trial(&self.trying));
@@ -91,6 +110,7 @@ impl Line {
                 if self.failures.swap(0, Ordering::AcqRel) >= CUTS {
                     tracing::info!("the store is back");
                 }
+                self.before.store(0, Ordering::Release);
                 self.contact.store(self.millis(), Ordering::Release);
                 other.map_err(|error| self.metrics.store_failed(operation, &error))
             }

@@ -188,7 +188,9 @@ impl Meter {
                     self.shard(&key)?.lock().get(&key).cloned()
                 })
                 .collect(),
-            None => self.slots().into_iter().filter(|slot| pool.is_none_or(|pool| pool == slot.pool())).collect(),
+            None => {
+                self.slots().into_iter().filter(|slot| pool.is_none_or(|pool| pool == slot.pool())).collect()
+            }
         };
         if slots.is_empty() {
             return;
@@ -229,7 +231,8 @@ impl Meter {
             }
             keeper::tend(self.clone(), slots).await;
             keeper::flush_refusals(self).await;
-            let left = self.slots().iter().map(|slot| slot.leases()).sum::<u64>() + self.open.load(Ordering::Acquire);
+            let left = self.slots().iter().map(|slot| slot.leases()).sum::<u64>()
+                + self.open.load(Ordering::Acquire);
             if left == 0 || begun.elapsed() >= patience {
                 return left;
             }

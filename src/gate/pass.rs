@@ -24,7 +24,8 @@ impl Pass {
         errand: &Errand<'_>,
     ) -> Result<Self, Denial> {
         // A batch is counted with the first data set it names.
-        let (claim, standing) = meter.take(policy, &permit, errand.datasets.first(), errand.operation).await?;
+        let (claim, standing) =
+            meter.take(policy, &permit, errand.datasets.first(), errand.operation).await?;
         Ok(Self { permit, standing, claim: Some(claim), receipt: None })
     }
 

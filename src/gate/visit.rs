@@ -9,20 +9,31 @@ use serde::Serialize;
 
 use super::pass::Pass;
 use super::reply::Failure;
-use crate::policy::domain::Page;
+use crate::policy::route::Route;
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
 
 /// What was learned of a request, kept also when it is refused, for its log line and for CORS.
 #[derive(Default)]
 pub(super) struct Trail {
     pub(super) wire: String,
-    pub(super) route: Option<String>,
-    pub(super) upstream: Option<String>,
+    /// The route and its place in the table.
+    pub(super) route: Option<(usize, Arc<Route>)>,
     pub(super) datasets: Vec<DatasetId>,
     pub(super) operation: Option<Operation>,
     pub(super) policy: Option<Arc<Policy>>,
-    pub(super) page: Option<Page>,
     pub(super) client: Option<std::net::IpAddr>,
+}
+
+impl Trail {
+    /// The route's path template.
+    pub(super) fn route_name(&self) -> Option<&str> {
+        self.route.as_ref().map(|(_, route)| route.path.as_str())
+    }
+
+    /// The name of the upstream the route leads to.
+    pub(super) fn upstream(&self) -> Option<&str> {
+        self.route.as_ref().map(|(_, route)| route.upstream.as_str())
+    }
 }
 
 /// How a request stands.
@@ -92,7 +103,7 @@ impl Visit {
     /// The upstream its route names; only of a request that was let through.
     pub fn upstream(&self) -> Option<&str> {
         match self.verdict {
-            Verdict::Passed(_) => self.trail.upstream.as_deref(),
+            Verdict::Passed(_) => self.trail.upstream(),
             _ => None,
         }
     }
@@ -163,7 +174,7 @@ impl<'a> Line<'a> {
             request_id: &visit.request_id,
             client: visit.trail.client,
             method: method_name(method),
-            route: visit.trail.route.as_deref(),
+            route: visit.trail.route_name(),
             datasets: visit.trail.datasets.iter().map(DatasetId::as_str).collect(),
             operation: visit.trail.operation.map(Operation::as_str),
             token_id: policy.map(|policy| policy.id.as_str()),

@@ -157,7 +157,9 @@ pub fn reserve(
     if need > 0 {
         let short = |free: Option<u64>| free.is_some_and(|free| free < need);
         let recallable = |limit: Option<Limit>, counter: &Counter| {
-            limit.is_some_and(|limit| limit.credits.0.saturating_sub(counter.used(limit.period, now).0) >= need)
+            limit.is_some_and(|limit| {
+                limit.credits.0.saturating_sub(counter.used(limit.period, now).0) >= need
+            })
         };
         let retry_after = |limit: Option<Limit>| limit.and_then(|limit| resets_in(limit, now));
         if short(by_limit) {
@@ -220,7 +222,8 @@ pub fn shrink(books: &mut LeaseBooks, lease: &mut Option<Lease>, keep: Credits) 
 /// that a reserve that is still under way grants nothing.
 pub fn settle(books: &mut LeaseBooks, lease: &mut Option<Lease>, spent: Credits, now: Timestamp) -> bool {
     let Some(known) = lease.as_mut() else {
-        *lease = Some(Lease { granted: Credits(0), taken_at: now, expires_at: now, state: LeaseState::Closed });
+        *lease =
+            Some(Lease { granted: Credits(0), taken_at: now, expires_at: now, state: LeaseState::Closed });
         return false;
     };
     match known.state {

@@ -142,7 +142,12 @@ impl Purse {
         let size = self.rate.max(1);
         let need = match short {
             Some(need) => need,
-            None if left < size.div_ceil(LOW_PART) && self.rate > 0 && now.saturating_sub(self.last_draw) < IDLE => 1,
+            None if left < size.div_ceil(LOW_PART)
+                && self.rate > 0
+                && now.saturating_sub(self.last_draw) < IDLE =>
+            {
+                1
+            }
             None => return None,
         };
         self.asking = true;
@@ -205,7 +210,8 @@ impl Purse {
     /// [`Purse::settled`], [`Purse::shrunk`] or [`Purse::renewed`].
     pub fn wishes(&mut self, now: Micros) -> Vec<Wish> {
         let idle = now.saturating_sub(self.last_draw) >= IDLE;
-        let usable = self.held.iter().filter(|held| !held.leaving && now < held.ends && held.left() > 0).count();
+        let usable =
+            self.held.iter().filter(|held| !held.leaving && now < held.ends && held.left() > 0).count();
         let mut wishes = Vec::new();
         for held in &mut self.held {
             let used_up = held.left() == 0 && usable > 0;

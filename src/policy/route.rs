@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use http::Method;
 
@@ -131,28 +132,29 @@ pub struct Errand<'r> {
 
 /// All routes, in the order of the file: the first that matches decides.
 #[derive(Debug, Clone, Default)]
-pub struct RouteTable(Vec<Route>);
+pub struct RouteTable(Vec<Arc<Route>>);
 
 impl RouteTable {
     /// A table of these routes.
     pub fn new(routes: Vec<Route>) -> Self {
-        Self(routes)
+        Self(routes.into_iter().map(Arc::new).collect())
     }
 
     /// The routes in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter()
+        self.0.iter().map(AsRef::as_ref)
     }
 
-    /// The first route that serves the path, whatever the method.
-    pub fn find(&self, target: &Target) -> Result<&Route, Denial> {
+    /// The first route that serves the path, whatever the method, and its place in the table.
+    pub fn find(&self, target: &Target) -> Result<(usize, &Arc<Route>), Denial> {
         let segments: Vec<&str> = target.segments().collect();
-        let route = self.0.iter().find(|route| route.path.matches(&segments)).ok_or(Denial::NoRoute)?;
+        let mut routes = self.0.iter().enumerate();
+        let (at, route) = routes.find(|(_, route)| route.path.matches(&segments)).ok_or(Denial::NoRoute)?;
         let tail = if route.keep_encoded_slash { route.path.fixed_len() } else { usize::MAX };
         if segments.iter().take(tail).any(|segment| segment.contains("%2F")) {
             return Err(Denial::BadTarget(BadTarget::EncodedSlash));
         }
-        Ok(route)
+        Ok((at, route))
     }
 }
 

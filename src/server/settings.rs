@@ -3,9 +3,10 @@
 use crate::config::{Config, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost, Upstream};
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
 use crate::proxy::{HostHeader, UpstreamSettings};
+use crate::store::seal::Sealer;
 
 /// What the gate is told.
-pub(super) fn of(config: &Config) -> Settings {
+pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
     Settings {
         routes: config.routes.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
@@ -24,6 +25,7 @@ pub(super) fn of(config: &Config) -> Settings {
         },
         state_dir: config.state_dir.clone(),
         node_name: node_name(config),
+        sealer: Some(sealer),
     }
 }
 

@@ -46,7 +46,9 @@ use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId, TokenKind};
 mod read;
 mod write;
 
-pub(super) use read::{BadRecord, budget_field, limit_field, parse_account, parse_budget, parse_terms};
+pub(super) use read::{
+    BadRecord, budget_field, limit_field, parse_account, parse_budget, parse_policy, parse_terms,
+};
 pub(super) use write::{account_fields, policy_fields, value_fields};
 
 /// What may change a field of a record.

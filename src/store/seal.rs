@@ -107,6 +107,23 @@ impl Sealer {
         Token::parse(&Zeroizing::new(opened)).ok_or(SealError::Malformed)
     }
 
+    /// Seals bytes that are no token, bound to what they are.
+    pub(super) fn seal_bytes(&self, what: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
+        let payload = Payload { msg: bytes, aad: what };
+        let sealed =
+            self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::Malformed)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Opens what [`Sealer::seal_bytes`] made of the same kind of thing.
+    pub(super) fn open_bytes(&self, what: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Malformed)?;
+        let payload = Payload { msg: sealed, aad: what };
+        self.cipher().decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::WrongKey)
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         // The cipher wipes its own copy of the key when it is dropped.
         XChaCha20Poly1305::new((&*self.key).into())

@@ -128,28 +128,20 @@ impl Metrics {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// A request has ended.
-    pub fn request(&self, route: &str, verdict: &str, status: u16, seconds: f64) {
-        let class = match status {
-            100..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            500..600 => "5xx",
-            _ => "none",
-        };
-        self.requests.with_label_values(&[route, verdict, class]).inc();
-        self.duration.with_label_values(&[route]).observe(seconds);
+    /// The counters of one route, looked up once instead of for each request.
+    pub fn of_route(&self, route: &str, upstream: &str) -> RouteMetrics {
+        RouteMetrics {
+            route: route.to_owned(),
+            passed: self.requests.with_label_values(&[route, "pass", "2xx"]),
+            requests: self.requests.clone(),
+            duration: self.duration.with_label_values(&[route]),
+            upstream: self.upstream_duration.with_label_values(&[upstream]),
+        }
     }
 
     /// The gate has decided.
     pub fn decided(&self, seconds: f64) {
         self.gate_duration.observe(seconds);
-    }
-
-    /// An upstream has begun to answer.
-    pub fn upstream(&self, upstream: &str, seconds: f64) {
-        self.upstream_duration.with_label_values(&[upstream]).observe(seconds);
     }
 
     /// So many credits are in open leases.
@@ -192,5 +184,39 @@ impl Metrics {
         self.store_errors.with_label_values(&[operation, kind]).inc();
         tracing::warn!(operation, %error, "a store call failed");
         denial
+    }
+}
+
+/// The counters of one route.
+pub struct RouteMetrics {
+    route: String,
+    passed: IntCounter,
+    requests: IntCounterVec,
+    duration: Histogram,
+    upstream: Histogram,
+}
+
+impl RouteMetrics {
+    /// A request has ended.
+    pub fn request(&self, verdict: &str, status: u16, seconds: f64) {
+        let class = match status {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            500..600 => "5xx",
+            _ => "none",
+        };
+        if verdict == "pass" && class == "2xx" {
+            self.passed.inc();
+        } else {
+            self.requests.with_label_values(&[self.route.as_str(), verdict, class]).inc();
+        }
+        self.duration.observe(seconds);
+    }
+
+    /// The upstream has begun to answer.
+    pub fn upstream(&self, seconds: f64) {
+        self.upstream.observe(seconds);
     }
 }

@@ -11,11 +11,20 @@ pub(crate) mod gate;
 pub(crate) mod redis_server;
 pub(crate) mod upstream;
 
+/// As [`wait_for`], for what may take a minute on a loaded machine.
+pub(crate) async fn wait_long<F: Future<Output = bool>>(what: &str, ask: impl FnMut() -> F) {
+    wait_within(Duration::from_secs(90), what, ask).await;
+}
+
 /// Asks again and again until the answer is yes, at most for some seconds.
-pub(crate) async fn wait_for<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+pub(crate) async fn wait_for<F: Future<Output = bool>>(what: &str, ask: impl FnMut() -> F) {
+    wait_within(Duration::from_secs(20), what, ask).await;
+}
+
+async fn wait_within<F: Future<Output = bool>>(patience: Duration, what: &str, mut ask: impl FnMut() -> F) {
     let started = Instant::now();
     while !ask().await {
-        assert!(started.elapsed() < Duration::from_secs(15), "waited in vain for {what}");
+        assert!(started.elapsed() < patience, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -17,6 +17,7 @@ mod browser;
 mod cli;
 mod credits;
 mod forwarding;
+mod laws;
 mod main_job;
 mod refusals;
 mod rooms;

@@ -177,7 +177,8 @@ pub(super) async fn tend(meter: Arc<Meter>, slots: Vec<Arc<PurseSlot>>) {
 
 async fn settle(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
     // What the journal says is what is settled: it is what a restart would say, too.
-    let of = |(slot, lease): &(Arc<PurseSlot>, Ulid)| settlement(slot.key(*lease), &meter.journal.cells(*lease));
+    let of =
+        |(slot, lease): &(Arc<PurseSlot>, Ulid)| settlement(slot.key(*lease), &meter.journal.cells(*lease));
     let settlements: Vec<Settlement> = leases.iter().map(of).collect();
     let answer = meter.line.call("settle", |store| store.settle(&settlements)).await;
     for ((slot, lease), settlement) in leases.iter().zip(&settlements) {
@@ -209,7 +210,8 @@ async fn renew(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
 /// Tells the store of refusals.
 pub(super) async fn flush_refusals(meter: &Arc<Meter>) {
     for (account, batch, cells) in meter.refusals.batches() {
-        let told = meter.line.call("count_refusals", |store| store.count_refusals(&account, batch, &cells)).await;
+        let told =
+            meter.line.call("count_refusals", |store| store.count_refusals(&account, batch, &cells)).await;
         if told != Err(Denial::StoreUnavailable) {
             meter.refusals.told(batch);
         }

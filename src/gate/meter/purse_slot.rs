@@ -188,16 +188,23 @@ impl PurseSlot {
             used: Credits(books.used + own),
             limit: books.limit,
             remaining: books.free.map(|free| Credits(free + state.purse.left())),
-            resets_in: books
-                .resets_at
-                .map(|at| std::time::Duration::from_micros(at.saturating_sub(now)).max(std::time::Duration::from_secs(1))),
+            resets_in: books.resets_at.map(|at| {
+                std::time::Duration::from_micros(at.saturating_sub(now))
+                    .max(std::time::Duration::from_secs(1))
+            }),
             burst_left: None,
             at: books.at,
         }
     }
 
     /// The journal's cell for a request on `lease`; `None`: the journal cannot take it.
-    pub(super) fn cell(&self, journal: &Journal, lease: Ulid, dataset: &str, operation: Operation) -> Option<Cell> {
+    pub(super) fn cell(
+        &self,
+        journal: &Journal,
+        lease: Ulid,
+        dataset: &str,
+        operation: Operation,
+    ) -> Option<Cell> {
         let mut state = self.state.lock();
         let known = state.cells.get(&(lease, operation)).and_then(|cells| cells.get(dataset)).cloned();
         let reference = match known {
@@ -255,7 +262,8 @@ impl PurseSlot {
         if state.bytes.is_empty() {
             return true;
         }
-        let open = state.purse.leases().iter().find(|held| !held.busy && !held.leaving).map(|held| held.lease);
+        let open =
+            state.purse.leases().iter().find(|held| !held.busy && !held.leaving).map(|held| held.lease);
         let Some(lease) = open else { return false };
         for ((dataset, operation), bytes) in std::mem::take(&mut state.bytes) {
             if let Some(reference) = self.make_cell(&mut state, journal, lease, &dataset, operation) {

@@ -84,6 +84,11 @@ impl PathTemplate {
         self.segments.len()
     }
 
+    /// The template as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Whether there is a final `/**`.
     pub fn has_tail(&self) -> bool {
         self.tail

@@ -59,8 +59,8 @@ fn templates_serve_their_paths_and_no_others() {
 #[test]
 fn the_first_route_of_the_file_decides() {
     let table = RouteTable::new(vec![route("/v1/CORE/{d}/**", None), route("/v1/{w}/{d}/**", None)]);
-    assert_eq!(table.find(&target("/v1/CORE/X")).unwrap().to_string(), "/v1/CORE/{d}/**");
-    assert_eq!(table.find(&target("/v1/MY/X")).unwrap().to_string(), "/v1/{w}/{d}/**");
+    assert_eq!(table.find(&target("/v1/CORE/X")).unwrap().1.to_string(), "/v1/CORE/{d}/**");
+    assert_eq!(table.find(&target("/v1/MY/X")).unwrap().1.to_string(), "/v1/{w}/{d}/**");
 }
 
 #[test]

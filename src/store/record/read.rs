@@ -189,6 +189,11 @@ impl<'f> Reader<'f> {
     }
 }
 
+/// Reads the fields of a policy alone, as [`super::policy_fields`] wrote them.
+pub(in crate::store) fn parse_policy(fields: &Fields) -> Result<Policy, BadRecord> {
+    Reader(fields).policy()
+}
+
 impl TokenRecord {
     /// Reads the raw form. The record must say of itself what its key says of it.
     pub(in crate::store) fn parse(

@@ -97,9 +97,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a connection");
-        stream.set_nodelay(true).expect("nodelay");
-        Self { address, stream, buffer: Vec::new() }
+        Self::try_open(address).await.expect("a connection")
+    }
+
+    pub(crate) async fn try_open(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { address, stream, buffer: Vec::new() })
     }
 
     /// Sends bytes as they are.

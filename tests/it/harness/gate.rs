@@ -22,6 +22,7 @@ pub(crate) struct Plan {
     routes: String,
     secret: Option<String>,
     upstream_extra: String,
+    env: Vec<(String, String)>,
 }
 
 /// The routes most tests use.
@@ -44,6 +45,7 @@ impl Plan {
             routes: ROUTES.to_owned(),
             secret: None,
             upstream_extra: String::new(),
+            env: Vec::new(),
         }
     }
 
@@ -74,6 +76,12 @@ impl Plan {
     /// A secret token given by the environment, so that several nodes share it.
     pub(crate) fn secret(mut self, secret: &str) -> Self {
         self.secret = Some(secret.to_owned());
+        self
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -114,11 +122,11 @@ impl Gate {
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut gate =
             Self { plan, directory, child, starts: 1, address: unknown, admin: unknown, tokens: Vec::new() };
-        gate.wait_ready().await;
+        gate.wait_answering().await;
         gate
     }
 
-    async fn wait_ready(&mut self) {
+    async fn wait_listening(&mut self) {
         let path = self.events_path();
         let find = |events: &str, what: &str| -> Option<SocketAddr> {
             let line = events.lines().find(|line| line.contains(what))?;
@@ -270,11 +278,18 @@ impl Gate {
         panic!("the gate does not stop: {}", self.events());
     }
 
+    /// Starts the process again on the same directory, without waiting until it is ready.
+    pub(crate) async fn start_again_unready(&mut self) {
+        self.child = run(&self.plan, self.directory.path(), self.starts);
+        self.starts += 1;
+        self.wait_listening().await;
+    }
+
     /// Starts the process again on the same directory.
     pub(crate) async fn start_again(&mut self) {
         self.child = run(&self.plan, self.directory.path(), self.starts);
         self.starts += 1;
-        self.wait_ready().await;
+        self.wait_answering().await;
     }
 }
 
@@ -312,6 +327,7 @@ fn run(plan: &Plan, directory: &Path, start: usize) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.args(["serve", "--config"]).arg(directory.join("proxy.yaml")).stdin(Stdio::null());
     command.stdout(file("access")).stderr(file("events")).env_remove("TOLLGATE_SECRET_TOKEN");
+    command.envs(plan.env.iter().map(|(name, value)| (name, value)));
     if let Some(secret) = &plan.secret {
         command.env("TOLLGATE_SECRET_TOKEN", secret);
     }

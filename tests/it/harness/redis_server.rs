@@ -59,6 +59,17 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
+    /// How many commands it has carried out; asking is one more.
+    pub fn commands(&self) -> u64 {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("Redis");
+        stream.set_read_timeout(Some(START_DEADLINE)).expect("a timeout");
+        stream.write_all(b"INFO stats\r\nQUIT\r\n").expect("a question");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let line = answer.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        line.and_then(|count| count.trim().parse().ok()).expect("a count")
+    }
+
     /// Ends the process at once, as a power cut would.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
