@@ -92,6 +92,25 @@ fn a_node_that_lags_is_waited_for_until_it_catches_up() {
 }
 
 #[test]
+fn what_others_change_meanwhile_is_not_waited_for() {
+    let desk = Desk::start();
+    let path = format!("/v1/tokens/{}", desk.create(json!({}))["id"].as_str().unwrap());
+    books::report(&desk, 1, 0);
+    let (epoch, answer) = thread::scope(|scope| {
+        let call =
+            scope.spawn(|| desk.call("PATCH", &format!("{path}?wait=30s"), json!({"nickname": "mine"})));
+        wait_for_looks(&desk, 3);
+        let epoch = books::epoch(&desk);
+        desk.call("PATCH", "/v1/account", json!({"budget": null})).expect(200);
+        assert!(books::epoch(&desk) > epoch);
+        books::report(&desk, 1, epoch);
+        (epoch, call.join().unwrap())
+    });
+    let receipt = answer.expect(200).json()["receipt"].clone();
+    assert_eq!((&receipt["in_force"], &receipt["epoch"]), (&json!(true), &json!(epoch)));
+}
+
+#[test]
 fn nodes_that_never_catch_up_are_named_when_the_time_is_over_and_the_write_stands() {
     let desk = Desk::start();
     books::report(&desk, 3, 0);
