@@ -17,8 +17,6 @@ pub(super) const ABOUT_TO: &str = "The first moment that does not count any more
 const EXPECTED_TIME: &str = "a date like 2026-11-24 or a time like 2026-11-24T06:00:00Z";
 /// How many days a report is about when nobody says.
 const DEFAULT_DAYS: i64 = 30;
-/// The longest stretch, in days. It bounds what one call may make the store look through.
-const MOST_DAYS: i64 = 3660;
 const HOUR: i64 = 3600;
 
 /// What rows are by.
@@ -88,13 +86,8 @@ impl Range {
 }
 
 fn wrong_order(from: Timestamp, to: Timestamp, open: bool) -> Option<FieldError> {
-    if to < from {
-        let (name, detail) = if open { ("from", "is later than today") } else { ("to", "is before `from`") };
-        return Some(FieldError::parameter(name, detail));
-    }
-    let longest = SignedDuration::from_hours(MOST_DAYS * 24);
-    let detail = || format!("is too long before `to`: at most {MOST_DAYS} days can be asked for at once");
-    (to.duration_since(from) > longest).then(|| FieldError::parameter("from", detail()))
+    let (name, detail) = if open { ("from", "is later than today") } else { ("to", "is before `from`") };
+    (to < from).then(|| FieldError::parameter(name, detail))
 }
 
 /// Reads a time, or a date: its midnight.
