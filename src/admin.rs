@@ -59,6 +59,8 @@ pub struct Admin {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Turns true when the first start is done; before that the node is not ready.
     pub started: tokio::sync::watch::Receiver<bool>,
+    /// The epoch that this node acts by: every change up to it is in force here.
+    pub acts_by: tokio::sync::watch::Receiver<u64>,
     /// The clock.
     pub now: fn() -> Timestamp,
     /// Tollgate's version.

@@ -232,6 +232,7 @@ fn start_admin(
         explainer: gate.clone(),
         metrics: Arc::new(move || metrics.metrics()),
         started,
+        acts_by: gate.epoch(),
         now: jiff::Timestamp::now,
         version: env!("CARGO_PKG_VERSION"),
     });

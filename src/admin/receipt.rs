@@ -64,9 +64,25 @@ impl ReceiptView {
     }
 }
 
+/// How long an edit waits to be in force on the node that took it.
+const HERE: Duration = Duration::from_secs(1);
+
+/// Waits until the last write is in force on this node: who edits a token and asks this node next finds it so.
+async fn in_step_here(shared: &State) {
+    let mut acts_by = shared.admin.acts_by.clone();
+    let here = async {
+        let Ok(epoch) = shared.admin.store.epoch(&shared.admin.account).await else { return };
+        let _ = acts_by.wait_for(|known| *known >= epoch).await;
+    };
+    let _ = tokio::time::timeout(HERE, here).await;
+}
+
 /// Waits until the last write is in force on every node that lives, for `wait` at most. `None`: nobody asked.
 pub(super) async fn collect(shared: &State, wait: Option<Duration>) -> Option<ReceiptView> {
-    let wait = wait?;
+    let Some(wait) = wait else {
+        in_step_here(shared).await;
+        return None;
+    };
     let deadline = Instant::now() + wait.max(ONE_LOOK);
     let mut epoch = None;
     let mut nodes = Vec::new();
