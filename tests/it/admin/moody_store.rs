@@ -62,7 +62,7 @@ impl MoodyStore {
         self.kept_waiting.load(Ordering::SeqCst)
     }
 
-    /// How often somebody has asked how far the nodes are.
+    /// How often somebody has looked at the nodes.
     pub(crate) fn looks(&self) -> usize {
         self.looks.load(Ordering::SeqCst)
     }
@@ -81,7 +81,6 @@ impl MoodyStore {
 
     /// What somebody gets who asks how far the nodes are.
     async fn looking(&self) -> Result<(), StoreError> {
-        self.looks.fetch_add(1, Ordering::SeqCst);
         let mood = self.mood.lock().clone();
         match mood {
             Mood::Blind => Err(StoreError::Unavailable("reset by 10.1.2.3".to_owned())),
@@ -235,6 +234,7 @@ impl Store for MoodyStore {
     }
 
     async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.looking().await?;
         self.inner.nodes(account).await
     }
