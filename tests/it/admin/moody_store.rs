@@ -39,6 +39,7 @@ pub(crate) struct MoodyStore {
     mood: Mutex<Mood>,
     kept_waiting: AtomicUsize,
     looks: AtomicUsize,
+    asked_for_nodes: AtomicUsize,
 }
 
 const WHY: &str = "the field `status` is `sleepy`";
@@ -50,6 +51,7 @@ impl MoodyStore {
             mood: Mutex::new(Mood::Well),
             kept_waiting: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
+            asked_for_nodes: AtomicUsize::new(0),
         }
     }
 
@@ -62,7 +64,12 @@ impl MoodyStore {
         self.kept_waiting.load(Ordering::SeqCst)
     }
 
-    /// How often somebody has looked at the nodes.
+    /// How often somebody has asked for the nodes.
+    pub(crate) fn asked_for_nodes(&self) -> usize {
+        self.asked_for_nodes.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody has asked how far the nodes are.
     pub(crate) fn looks(&self) -> usize {
         self.looks.load(Ordering::SeqCst)
     }
@@ -81,6 +88,7 @@ impl MoodyStore {
 
     /// What somebody gets who asks how far the nodes are.
     async fn looking(&self) -> Result<(), StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         let mood = self.mood.lock().clone();
         match mood {
             Mood::Blind => Err(StoreError::Unavailable("reset by 10.1.2.3".to_owned())),
@@ -234,7 +242,7 @@ impl Store for MoodyStore {
     }
 
     async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError> {
-        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.asked_for_nodes.fetch_add(1, Ordering::SeqCst);
         self.looking().await?;
         self.inner.nodes(account).await
     }

@@ -41,7 +41,7 @@ fn without_wait_there_is_no_receipt_and_no_look_at_the_nodes() {
         let answer = desk.call(method, &path, body).expect(status).json();
         assert_eq!(answer.get("receipt"), None, "{method} {path}");
     }
-    assert_eq!(desk.store.looks(), 0);
+    assert_eq!(desk.store.asked_for_nodes(), 0);
 }
 
 #[test]
@@ -218,5 +218,5 @@ fn a_write_that_is_refused_waits_for_nothing() {
         desk.call_with("PATCH", &format!("/v1/tokens/{id}?wait=60s"), body, headers).expect(status);
     }
     assert!(started.elapsed() < Duration::from_secs(20));
-    assert_eq!(desk.store.looks(), 0);
+    assert_eq!(desk.store.asked_for_nodes(), 0);
 }
