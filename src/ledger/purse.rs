@@ -16,8 +16,14 @@ pub type Micros = u64;
 pub const IDLE: Micros = 2_000_000;
 /// A lease is renewed when this much of its life is left.
 pub const RENEW_BEFORE: Micros = 10_000_000;
-/// The next lease is asked for when less than this part of the one in hand is left.
+/// The next lease is asked for when less than this part of a second's spending is left.
 const LOW_PART: u64 = 4;
+/// What was spent in less time than this is taken as spent in this time. It is also how much one lease may be larger
+/// than the one before: about ten times, where that one was gone at once.
+const SHORTEST: Micros = 100_000;
+/// Nothing is asked for ahead so soon after the store had nothing, or after a recall: whoever is out of credits comes
+/// first.
+const HOLD_BACK: Micros = 250_000;
 
 /// One lease in hand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,63 +101,66 @@ pub enum Wish {
 pub struct Purse {
     held: Vec<Held>,
     asking: bool,
-    /// Credits per second, smoothed.
+    /// Credits per second, as of when a lease was last asked for.
     rate: u64,
-    window_start: Micros,
-    window_spent: u64,
+    /// When that was.
+    asked_at: Micros,
+    /// Credits drawn since.
+    drawn: u64,
     last_draw: Micros,
+    last_cost: u64,
+    /// Before then nothing is asked for ahead.
+    ahead_from: Micros,
+    recalled: bool,
 }
-
-/// The shortest time over which the rate is measured.
-const WINDOW: Micros = 100_000;
 
 impl Purse {
     /// Takes `cost` for one request.
     pub fn draw(&mut self, cost: u64, now: Micros) -> Draw {
         self.last_draw = now;
-        let fits = |held: &&mut Held| !held.leaving && now < held.ends && held.left() >= cost;
-        let Some(held) = self.held.iter_mut().find(fits) else { return Draw::Short };
+        self.last_cost = cost;
+        let usable = |held: &Held| !held.leaving && now < held.ends;
+        let fits = |held: &Held| usable(held) && held.left() >= cost;
+        let Some(at) = self.held.iter().position(fits) else { return Draw::Short };
+        for (_, rest) in self.held.iter_mut().enumerate().take_while(|(before, _)| *before < at) {
+            // Too little for what requests cost; it would lie about until its end.
+            rest.leaving |= usable(rest);
+        }
+        let Some(held) = self.held.get_mut(at) else { return Draw::Short };
         held.flying += cost;
         held.requests += 1;
-        let lease = held.lease;
-        self.measure(cost, now);
-        Draw::Taken(lease)
-    }
-
-    fn measure(&mut self, cost: u64, now: Micros) {
-        self.window_spent = self.window_spent.saturating_add(cost);
-        let passed = now.saturating_sub(self.window_start);
-        if passed >= WINDOW {
-            let rate = self.window_spent.saturating_mul(1_000_000) / passed;
-            // Rises at once, falls by halves.
-            self.rate = if rate >= self.rate { rate } else { u64::midpoint(self.rate, rate) };
-            self.window_start = now;
-            self.window_spent = 0;
-        }
+        self.drawn = self.drawn.saturating_add(cost);
+        Draw::Taken(held.lease)
     }
 
     /// The lease to ask for now, if any: `short` is what a request that waits needs; without one, the purse asks ahead
     /// when what is in hand runs low. One lease is asked for at a time.
     pub fn wish_more(&mut self, short: Option<u64>, now: Micros) -> Option<Wish> {
+        if std::mem::take(&mut self.recalled) {
+            self.ahead_from = self.ahead_from.max(now.saturating_add(HOLD_BACK));
+        }
         if self.asking {
             return None;
         }
-        let usable = |held: &&Held| !held.leaving && now < held.ends;
-        let left: u64 = self.held.iter().filter(usable).map(Held::left).sum();
-        // About one second of what is being spent.
-        let size = self.rate.max(1);
         let need = match short {
             Some(need) => need,
-            None if left < size.div_ceil(LOW_PART)
-                && self.rate > 0
-                && now.saturating_sub(self.last_draw) < IDLE =>
-            {
-                1
-            }
+            None if self.runs_low(now) => self.last_cost.max(1),
             None => return None,
         };
+        self.rate = self.drawn.saturating_mul(1_000_000) / now.saturating_sub(self.asked_at).max(SHORTEST);
+        self.asked_at = now;
+        self.drawn = 0;
         self.asking = true;
-        Some(Wish::Reserve { want: size.max(need), need })
+        // About one second of what is being spent.
+        Some(Wish::Reserve { want: self.rate.max(need).max(1), need })
+    }
+
+    fn runs_low(&self, now: Micros) -> bool {
+        let usable = self.held.iter().filter(|held| !held.leaving && now < held.ends);
+        let left: u64 = usable.map(Held::left).sum();
+        left < self.rate.div_ceil(LOW_PART)
+            && now >= self.ahead_from
+            && now.saturating_sub(self.last_draw) < IDLE
     }
 
     /// A lease was granted: `ends` and `expires` are counted from when it was asked for.
@@ -176,6 +185,7 @@ impl Purse {
     /// No lease was granted.
     pub fn refused(&mut self) {
         self.asking = false;
+        self.ahead_from = self.ahead_from.max(self.asked_at.saturating_add(HOLD_BACK));
     }
 
     fn find(&mut self, lease: Ulid) -> Option<&mut Held> {
@@ -201,6 +211,7 @@ impl Purse {
 
     /// Everything idle is to go back: another node is out of credits, the policy was changed, or the gate stops.
     pub fn recall(&mut self) {
+        self.recalled = true;
         for held in &mut self.held {
             held.leaving = true;
         }
@@ -278,7 +289,7 @@ impl Purse {
 
     /// Credits that the store counts as leased to this purse.
     pub fn open(&self) -> u64 {
-        self.held.iter().map(|held| held.granted.saturating_sub(held.spent)).sum()
+        self.held.iter().map(|held| held.kept).sum()
     }
 
     /// Whether nothing is in hand and nothing is asked for.
@@ -296,3 +307,6 @@ impl Purse {
         self.last_draw
     }
 }
+
+#[cfg(test)]
+mod tests;

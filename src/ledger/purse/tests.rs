@@ -1,0 +1,153 @@
+use super::*;
+
+const SECOND: Micros = 1_000_000;
+const FAR: Micros = 1_000 * SECOND;
+
+fn name(number: u128) -> Ulid {
+    Ulid(number)
+}
+
+/// Draws one credit a millisecond from `from` on and answers each wish with what it wants. Returns what was wished for.
+fn spend_evenly(purse: &mut Purse, from: Micros, millis: u64, every: Micros) -> Vec<u64> {
+    let mut wants = Vec::new();
+    for now in (0..millis).map(|at| from + at * every) {
+        let short = match purse.draw(1, now) {
+            Draw::Taken(lease) => {
+                purse.spend(lease, 1);
+                None
+            }
+            Draw::Short => Some(1),
+        };
+        if let Some(Wish::Reserve { want, .. }) = purse.wish_more(short, now) {
+            wants.push(want);
+            purse.granted(name(u128::from(now)), want, FAR, FAR);
+        }
+        for wish in purse.wishes(now) {
+            if let Wish::Settle { lease, .. } = wish {
+                purse.settled(lease);
+            }
+        }
+    }
+    wants
+}
+
+#[test]
+fn lease_size_finds_one_second_of_spending_within_a_few_leases() {
+    let mut purse = Purse::default();
+    let wants = spend_evenly(&mut purse, SECOND, 10_000, 1_000);
+    assert!(wants.len() <= 16, "{wants:?}");
+    assert!(wants.iter().skip(5).all(|want| (700..=1_400).contains(want)), "{wants:?}");
+}
+
+#[test]
+fn lease_size_falls_with_the_traffic() {
+    let mut purse = Purse::default();
+    spend_evenly(&mut purse, SECOND, 5_000, 1_000);
+    // An hour later, one request a second.
+    for wish in purse.wishes(3_600 * SECOND) {
+        if let Wish::Settle { lease, .. } = wish {
+            purse.settled(lease);
+        }
+    }
+    let wants = spend_evenly(&mut purse, 3_600 * SECOND, 20, SECOND);
+    assert!(wants.iter().all(|want| *want <= 2), "{wants:?}");
+}
+
+#[test]
+fn nothing_is_asked_for_ahead_right_after_a_refusal_or_a_recall() {
+    for recalled in [false, true] {
+        let mut purse = Purse::default();
+        spend_evenly(&mut purse, SECOND, 3_000, 1_000);
+        let now = 4 * SECOND;
+        let left = purse.left();
+        assert!(left > 0);
+        if recalled {
+            purse.recall();
+        } else {
+            for _ in 0..left {
+                purse.draw(1, now);
+                if purse.wish_more(None, now).is_some() {
+                    purse.refused();
+                    break;
+                }
+            }
+        }
+        purse.draw(1, now + 1);
+        assert_eq!(purse.wish_more(None, now + 1), None, "recalled: {recalled}");
+        // Whoever waits may ask at any time.
+        let mut waiting = purse.clone();
+        assert!(waiting.wish_more(Some(1), now + 1).is_some(), "recalled: {recalled}");
+        let later = now + 1 + HOLD_BACK;
+        purse.draw(1, later);
+        purse.rate = 10_000;
+        assert!(purse.wish_more(None, later).is_some(), "recalled: {recalled}");
+    }
+}
+
+#[test]
+fn ahead_it_asks_for_what_a_request_costs_at_least() {
+    let mut purse = Purse { rate: 100, ..Purse::default() };
+    purse.granted(name(1), 10, FAR, FAR);
+    purse.draw(7, SECOND);
+    assert!(matches!(purse.wish_more(None, SECOND), Some(Wish::Reserve { need: 7, .. })));
+}
+
+#[test]
+fn a_rest_too_small_for_a_request_goes_back_once_another_lease_serves() {
+    let mut purse = Purse::default();
+    purse.granted(name(1), 3, FAR, FAR);
+    assert_eq!(purse.draw(5, 1), Draw::Short);
+    assert!(purse.wishes(1).is_empty(), "it may yet serve a smaller request");
+    purse.granted(name(2), 10, FAR, FAR);
+    assert_eq!(purse.draw(5, 2), Draw::Taken(name(2)));
+    assert_eq!(purse.wishes(2), [Wish::Settle { lease: name(1), spent: 0 }]);
+}
+
+#[test]
+fn open_is_what_the_store_counts_as_leased() {
+    let mut purse = Purse::default();
+    purse.granted(name(1), 10, FAR, FAR);
+    purse.draw(4, 1);
+    purse.draw(1, 1);
+    purse.spend(name(1), 4);
+    assert_eq!(purse.open(), 10);
+    purse.recall();
+    assert_eq!(purse.wishes(2), [Wish::Shrink { lease: name(1), keep: 5 }]);
+    assert_eq!(purse.open(), 10, "until the store has heard of it");
+    purse.shrunk(name(1), 5);
+    assert_eq!(purse.open(), 5);
+    assert!(purse.wishes(3).is_empty());
+    purse.give_back(name(1), 1);
+    assert_eq!(purse.wishes(4), [Wish::Settle { lease: name(1), spent: 4 }]);
+}
+
+#[test]
+fn a_lease_that_is_over_or_leaving_is_not_drawn_from() {
+    let mut purse = Purse::default();
+    purse.granted(name(1), 10, 5, FAR);
+    assert_eq!(purse.draw(1, 4), Draw::Taken(name(1)));
+    assert_eq!(purse.draw(1, 5), Draw::Short);
+    purse.granted(name(2), 10, FAR, FAR);
+    purse.recall();
+    assert_eq!(purse.draw(1, 6), Draw::Short);
+    assert_eq!(purse.draw(0, 6), Draw::Short);
+}
+
+#[test]
+fn a_failed_call_is_wished_for_again() {
+    let mut purse = Purse::default();
+    purse.granted(name(1), 10, FAR, 20 * SECOND);
+    purse.draw(1, 10 * SECOND);
+    for _ in 0..2 {
+        assert_eq!(purse.wishes(10 * SECOND), [Wish::Renew { lease: name(1) }]);
+        assert!(purse.wishes(10 * SECOND).is_empty(), "each wish is given out once");
+        purse.failed(name(1));
+    }
+    assert_eq!(purse.wishes(10 * SECOND), [Wish::Renew { lease: name(1) }]);
+    purse.renewed(name(1), None);
+    assert_eq!(purse.draw(1, 10 * SECOND), Draw::Short, "the store closed it");
+    purse.give_back(name(1), 1);
+    assert_eq!(purse.wishes(10 * SECOND), [Wish::Settle { lease: name(1), spent: 0 }]);
+    purse.settled(name(1));
+    assert!(purse.is_empty());
+}
