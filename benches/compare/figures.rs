@@ -5,22 +5,30 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// The least, the median and the most of several measurements.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Spread {
     pub(crate) min: f64,
     pub(crate) median: f64,
     pub(crate) max: f64,
+    /// All of them, round by round.
+    pub(crate) rounds: Vec<f64>,
 }
 
 impl Spread {
     /// Of these; all zero if there are none.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or_default();
-        let last = values.len().saturating_sub(1);
+    pub(crate) fn of(rounds: impl IntoIterator<Item = f64>) -> Self {
+        let rounds: Vec<f64> = rounds.into_iter().collect();
+        let mut sorted = rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+        let last = sorted.len().saturating_sub(1);
         let median = f64::midpoint(at(last / 2), at(last.div_ceil(2)));
-        Self { min: at(0), median, max: at(last) }
+        Self { min: at(0), median, max: at(last), rounds }
+    }
+
+    /// This over another, round by round: what slowed a whole round down falls out.
+    pub(crate) fn over(&self, other: &Self) -> Self {
+        Self::of(self.rounds.iter().zip(&other.rounds).map(|(own, other)| own / other))
     }
 }
 

@@ -162,7 +162,7 @@ fn row(subject: &'static str, body: usize, cells: &[Cell]) -> Row {
     let full = |figure: &dyn Fn(&Window) -> f64| Spread::of(cells.iter().map(|cell| figure(&cell.full)));
     let fixed = |figure: &dyn Fn(&Window) -> f64| Spread::of(cells.iter().map(|cell| figure(&cell.fixed)));
     let has_redis = cells.iter().any(|cell| cell.full.redis_cpu.is_some());
-    let with_redis = |spread: Spread| has_redis.then_some(spread);
+    let with_redis = |spread| has_redis.then_some(spread);
     Row {
         subject,
         body,

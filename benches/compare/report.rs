@@ -83,8 +83,11 @@ impl Report {
             matrix.add_bars(&mut bars);
         }
         if let Some(tokens) = &self.tokens {
-            let ratio = tokens.ratio;
-            bars.push(Bar::least(format!("throughput, {} active tokens ÷ one", tokens.active), 0.90, ratio));
+            bars.push(Bar::least(
+                format!("throughput, {} active tokens ÷ one", tokens.active),
+                0.90,
+                &tokens.ratio,
+            ));
             let bytes = tokens.bytes_per_policy;
             bars.push(Bar {
                 what: "memory for each cached policy".to_owned(),
@@ -175,11 +178,11 @@ fn commit() -> String {
 }
 
 impl Bar {
-    fn most(what: String, bar: f64, found: Spread) -> Self {
+    fn most(what: String, bar: f64, found: &Spread) -> Self {
         Self { what, wanted: format!("≤ {bar}"), found: spread(found, 3), met: found.median <= bar }
     }
 
-    fn least(what: String, bar: f64, found: Spread) -> Self {
+    fn least(what: String, bar: f64, found: &Spread) -> Self {
         Self { what, wanted: format!("≥ {bar}"), found: spread(found, 3), met: found.median >= bar }
     }
 }
@@ -199,12 +202,12 @@ impl Matrix {
                 continue;
             };
             let what = format!("CPU, Tollgate on Redis ÷ bare Pingora, {}", size(*body));
-            bars.push(Bar::most(what, 1.10, gate.cpu.over(bare.cpu)));
+            bars.push(Bar::most(what, 1.10, &gate.cpu.over(&bare.cpu)));
             if let Some(lua) = self.find(Kind::NginxLua, *body) {
                 let what = format!("CPU with Redis, Tollgate ÷ nginx + Lua, {}", size(*body));
-                bars.push(Bar::most(what, 0.75, gate.total_cpu.over(lua.total_cpu)));
+                bars.push(Bar::most(what, 0.75, &gate.total_cpu.over(&lua.total_cpu)));
             }
-            if let Some(commands) = gate.store_commands {
+            if let Some(commands) = &gate.store_commands {
                 bars.push(Bar::most(
                     format!("store commands for each request, {}", size(*body)),
                     0.005,
@@ -218,23 +221,23 @@ impl Matrix {
         *text += "\n## Side by side\n\nProcessor time in µs for each request, at full load. In brackets the least and the most of \
                   the rounds. Latency at the fixed rate, in ms. Memory of the proxy.\n\n";
         let optional =
-            |value: Option<Spread>, digits| value.map_or("–".to_owned(), |it| spread(it, digits));
+            |value: &Option<Spread>, digits| value.as_ref().map_or("–".to_owned(), |it| spread(it, digits));
         let bare =
             |row: &Row| self.find(Kind::BarePingora, row.body).map_or(f64::NAN, |bare| bare.cpu.median);
         let rows = self.rows.iter().map(|row| {
             vec![
                 size(row.body),
                 row.subject.to_owned(),
-                spread(row.cpu, 1),
-                format!("{:.2}", row.cpu.median / bare(row)),
-                optional(row.redis_cpu, 1),
-                optional(row.store_commands, 4),
-                optional(row.store_reads, 4),
+                spread(&row.cpu, 1),
+                over_bare(row),
+                optional(&row.redis_cpu, 1),
+                optional(&row.store_commands, 4),
+                optional(&row.store_reads, 4),
                 format!("{:.0}", row.per_second.median),
                 format!("{:.0}", row.rate.median),
-                spread(row.rate_cpu, 1),
-                millis(row.p50),
-                millis(row.p99),
+                spread(&row.rate_cpu, 1),
+                millis(&row.p50),
+                millis(&row.p99),
                 format!("{:.1} MiB", row.memory.median / 1024.0),
             ]
         });
@@ -266,15 +269,15 @@ impl Tokens {
             "\n## Many tokens\n\n{} tokens in Redis, {} of them in use. Bodies of 0.4 KB.\n\n",
             self.stored, self.active
         );
-        let row = |name: &str, rate: Spread, cpu: Spread, commands: Spread| {
+        let row = |name: &str, rate: &Spread, cpu: &Spread, commands: &Spread| {
             vec![name.to_owned(), spread(rate, 0), spread(cpu, 1), spread(commands, 4)]
         };
         let many = format!("{} tokens", self.active);
         *text += &table(
             &["", "full load /s", "CPU µs", "store commands"],
             [
-                row("one token", self.one, self.one_cpu, self.one_commands),
-                row(&many, self.many, self.many_cpu, self.many_commands),
+                row("one token", &self.one, &self.one_cpu, &self.one_commands),
+                row(&many, &self.many, &self.many_cpu, &self.many_commands),
             ]
             .into_iter(),
         );
@@ -337,18 +340,11 @@ fn write_counted(text: &mut String, counted: &[Counted]) {
     *text += &table(&["subject", "instructions", "÷ bare", "system calls", "which"], rows);
 }
 
-impl Spread {
-    /// The ratio of two medians; its range is that of the least over the most and the reverse.
-    fn over(self, other: Self) -> Self {
-        Self { min: self.min / other.max, median: self.median / other.median, max: self.max / other.min }
-    }
-}
-
-fn spread(value: Spread, digits: usize) -> String {
+fn spread(value: &Spread, digits: usize) -> String {
     format!("{:.digits$} ({:.digits$}–{:.digits$})", value.median, value.min, value.max)
 }
 
-fn millis(value: Spread) -> String {
+fn millis(value: &Spread) -> String {
     format!("{:.2}", value.median / 1e3)
 }
 

@@ -89,7 +89,9 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens
         }
     }
     let [of_one, of_many] = runs;
-    let ratio = Spread::of(of_one.iter().zip(&of_many).map(|(one, many)| many.0 / one.0));
+    let (one, many) =
+        (Spread::of(of_one.iter().map(|run| run.0)), Spread::of(of_many.iter().map(|run| run.0)));
+    let ratio = many.over(&one);
     Ok(Tokens {
         stored: plan.stored,
         active: plan.active,
@@ -99,8 +101,8 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens
         cold_p99: first.percentile(0.99),
         known_p50: known.percentile(0.5),
         known_p99: known.percentile(0.99),
-        one: Spread::of(of_one.iter().map(|run| run.0)),
-        many: Spread::of(of_many.iter().map(|run| run.0)),
+        one,
+        many,
         one_cpu: Spread::of(of_one.iter().map(|run| run.1)),
         many_cpu: Spread::of(of_many.iter().map(|run| run.1)),
         one_commands: Spread::of(of_one.iter().map(|run| run.2)),
