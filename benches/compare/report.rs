@@ -222,8 +222,10 @@ impl Matrix {
                   the rounds. Latency at the fixed rate, in ms. Memory of the proxy.\n\n";
         let optional =
             |value: &Option<Spread>, digits| value.as_ref().map_or("–".to_owned(), |it| spread(it, digits));
-        let bare =
-            |row: &Row| self.find(Kind::BarePingora, row.body).map_or(f64::NAN, |bare| bare.cpu.median);
+        let over_bare = |row: &Row| {
+            let bare = self.find(Kind::BarePingora, row.body);
+            bare.map_or("–".to_owned(), |bare| format!("{:.2}", row.cpu.over(&bare.cpu).median))
+        };
         let rows = self.rows.iter().map(|row| {
             vec![
                 size(row.body),
