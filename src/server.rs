@@ -137,7 +137,8 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         );
     }
     if let Some(admin) = admin {
-        let _ = control.block_on(tokio::time::timeout(Duration::from_secs(1), admin));
+        // Inside, since a timer needs its runtime.
+        let _ = control.block_on(async { tokio::time::timeout(Duration::from_secs(1), admin).await });
     }
     drop((gate, store));
     control.shutdown_timeout(Duration::from_secs(2));

@@ -259,10 +259,12 @@ impl Gate {
         self.child.id()
     }
 
-    /// Asks the process to stop and waits until it has.
+    /// Asks the process to stop and waits until it has, in good order.
     pub(crate) fn stop(&mut self) {
         signal(self.child.id(), "TERM");
         self.reap();
+        let status = self.child.try_wait().ok().flatten();
+        assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", self.events());
     }
 
     /// Kills the process without a warning.
