@@ -1,14 +1,15 @@
 //! The throttle, taken ahead in small batches: exact for the fleet all the same.
 //!
-//! A node takes passes for the near future in one call. Passes that are used later than they were taken would let a
-//! window hold more than `burst + rate × t`, so all but the first are cut from a burst that is smaller by what the rate
-//! gives in the time they may be held; the first is used at once and needs no such margin.
+//! A node takes passes for the near future in one call. The first is used at once; the others may be used until the hold
+//! is over, so the cell counts them as if each came at its end. Then every pass that is used in a window leaves the cell
+//! at least one spacing further than the window's start, and the last of them is admitted only while the cell is no more
+//! than a burst ahead of the window's end: never more than `burst + rate × t` in any window of length t.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::throttle::{Cell, admit_within};
+use super::throttle::{Cell, admit_ahead};
 use crate::policy::RateLimit;
 
 /// The longest that a pass taken ahead may be held: 100 ms of the rate at most are taken at once (`ledger.md`).
@@ -27,13 +28,108 @@ pub struct Passes {
 
 /// Takes up to `want` passes, at least one; or says after how long one can be had.
 pub fn take_passes(cell: Cell, rate: RateLimit, want: u32, now: Timestamp) -> Result<Passes, Duration> {
-    let first = admit_within(cell, rate, Duration::ZERO, now)?;
+    let first = admit_ahead(cell, rate, Duration::ZERO, now)?;
     let most = want.min(rate.requests_per_second / 10).max(1);
     let mut passes = Passes { cell: first, count: 1, hold: LONGEST_HOLD };
     while passes.count < most {
-        let Ok(next) = admit_within(passes.cell, rate, LONGEST_HOLD, now) else { break };
+        let Ok(next) = admit_ahead(passes.cell, rate, LONGEST_HOLD, now) else { break };
         passes.cell = next;
         passes.count += 1;
     }
     Ok(passes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BASE: i64 = 1_700_000_000_000_000;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_microsecond(BASE + micros).unwrap()
+    }
+
+    /// Never more than `burst + rate × t` of these uses in any window of length t.
+    fn check_windows(rate: RateLimit, uses: &mut [i64]) -> Result<(), TestCaseError> {
+        uses.sort_unstable();
+        for (i, start) in uses.iter().enumerate() {
+            for (j, end) in uses.iter().enumerate().skip(i) {
+                let allowed = i128::from(rate.burst) * 1_000_000
+                    + i128::from(rate.requests_per_second) * i128::from(end - start);
+                let passed = i128::try_from(j - i + 1).unwrap();
+                prop_assert!(passed * 1_000_000 <= allowed, "{passed} in {} µs", end - start);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_batch_is_at_most_a_tenth_of_a_second_of_the_rate() {
+        let rate = RateLimit { requests_per_second: 1_000, burst: 1_000 };
+        assert_eq!(take_passes(Cell::default(), rate, 1_000_000, at(0)).unwrap().count, 100);
+        assert_eq!(take_passes(Cell::default(), rate, 7, at(0)).unwrap().count, 7);
+        assert_eq!(take_passes(Cell::default(), rate, 0, at(0)).unwrap().count, 1);
+        let slow = RateLimit { requests_per_second: 9, burst: 1_000 };
+        assert_eq!(take_passes(Cell::default(), slow, 100, at(0)).unwrap().count, 1);
+    }
+
+    #[test]
+    fn a_batch_held_back_and_a_burst_right_after_are_within_the_burst() {
+        let rate = RateLimit { requests_per_second: 100, burst: 20 };
+        let batch = take_passes(Cell::default(), rate, 10, at(0)).unwrap();
+        let mut uses = vec![0];
+        uses.resize(usize::try_from(batch.count).unwrap(), 100_000);
+        let mut cell = batch.cell;
+        while let Ok(passes) = take_passes(cell, rate, 1, at(100_000)) {
+            cell = passes.cell;
+            uses.push(100_000);
+        }
+        check_windows(rate, &mut uses).unwrap();
+    }
+
+    #[test]
+    fn a_whole_second_of_the_rate_gets_through_in_batches() {
+        let rate = RateLimit { requests_per_second: 1_000, burst: 1_000 };
+        let mut cell = Cell::default();
+        let mut passed = 0;
+        for now in (0..10_000_000).step_by(10_000) {
+            if let Ok(passes) = take_passes(cell, rate, 100, at(now)) {
+                cell = passes.cell;
+                passed += passes.count;
+            }
+        }
+        assert!(passed >= 10_000, "{passed}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn a_fleet_never_passes_more_than_burst_and_rate(
+            per_second in 1u32..400, burst in 1u32..80,
+            // After how long a node asks, for how many, and how late each of those is used, in parts of the hold.
+            calls in prop::collection::vec(
+                (
+                    prop_oneof![6 => Just(0), 2 => Just(100_000), 1 => 0i64..120_000],
+                    prop_oneof![2 => Just(1), 1 => 1u32..50],
+                    prop::collection::vec(prop_oneof![4 => Just(100), 1 => 0i64..=100], 50),
+                ),
+                1..120,
+            )
+        ) {
+            let rate = RateLimit { requests_per_second: per_second, burst };
+            let hold = i64::try_from(LONGEST_HOLD.as_micros()).unwrap();
+            let (mut cell, mut now, mut uses) = (Cell::default(), 0, Vec::new());
+            for (gap, want, late) in calls {
+                now += gap;
+                let Ok(passes) = take_passes(cell, rate, want, at(now)) else { continue };
+                prop_assert!(passes.count >= 1 && passes.count <= want && passes.hold == LONGEST_HOLD);
+                cell = passes.cell;
+                uses.push(now);
+                uses.extend(late.iter().take(passes.count as usize - 1).map(|late| now + hold * late / 100));
+            }
+            check_windows(rate, &mut uses)?;
+        }
+    }
 }

@@ -30,31 +30,30 @@ fn spacing(rate: RateLimit) -> i64 {
 
 /// Lets one request by, or says after how long one would pass.
 pub fn admit(cell: Cell, rate: RateLimit, now: Timestamp) -> Result<Throttled, Duration> {
-    let next = admit_within(cell, rate, Duration::ZERO, now)?;
+    let next = admit_ahead(cell, rate, Duration::ZERO, now)?;
     let spacing = spacing(rate);
     let window = spacing * i64::from(rate.burst.max(1));
     let remaining = u32::try_from((window - (next.0 - now.as_microsecond())) / spacing).unwrap_or(0);
     Ok(Throttled { cell: next, remaining })
 }
 
-/// As [`admit`], with a burst that is smaller by what the rate gives in `margin`.
-pub(super) fn admit_within(
+/// As [`admit`], for a request that may come as late as `hold` from now: it counts as if it came then.
+pub(super) fn admit_ahead(
     cell: Cell,
     rate: RateLimit,
-    margin: Duration,
+    hold: Duration,
     now: Timestamp,
 ) -> Result<Cell, Duration> {
     let now = now.as_microsecond();
     let spacing = spacing(rate);
-    let full = spacing * i64::from(rate.burst.max(1));
-    let window = full - i64::try_from(margin.as_micros()).unwrap_or(full);
+    let window = spacing * i64::from(rate.burst.max(1));
+    let hold = i64::try_from(hold.as_micros()).unwrap_or(window);
     // A cell far ahead of what the rate can have put there comes from a larger limit that was edited, or from a
     // clock that stepped back; it must not lock the token out for longer than a full burst takes.
-    let arrival = cell.0.clamp(now, now + full);
-    let next = arrival + spacing;
+    let arrival = cell.0.clamp(now, now + window);
+    let next = arrival.max(now + hold) + spacing;
     if next - now > window {
-        let wait = next - now - window;
-        return Err(Duration::from_micros(u64::try_from(wait).unwrap_or(0)));
+        return Err(Duration::from_micros(u64::try_from(next - now - window).unwrap_or(0)));
     }
     Ok(Cell(next))
 }
