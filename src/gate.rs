@@ -41,8 +41,8 @@ mod memory;
 mod meter;
 mod pass;
 pub mod reply;
-mod visit;
 mod step;
+mod visit;
 
 pub use cors::CorsSettings;
 pub use directory::DirectorySettings;
@@ -57,8 +57,8 @@ use line::Line;
 use memory::Memory;
 use meter::Meter;
 use reply::Failure;
-use visit::{Active, Line as LogLine, Verdict};
 use step::Watch;
+use visit::{Active, Line as LogLine, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]

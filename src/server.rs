@@ -19,9 +19,9 @@ use crate::config::{AccessLog, Config, StoreUrl};
 use crate::gate::Gate;
 use crate::policy::AccountId;
 use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
-use crate::store::Store;
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore};
+use crate::store::{Retention, Store};
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
 mod first_start;
@@ -178,6 +178,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
                 timeout: config.store.timeout.max(SHORTEST_CALL),
                 wait_replicas: config.store.wait_replicas,
                 clock: RedisClock::Store,
+                retention: Retention::default(),
             };
             Ok(Arc::new(RedisStore::connect(&settings, sealer)?))
         }

@@ -17,7 +17,7 @@ use crate::policy::{AccountId, Credits, Operation, PerPool, Policy, Pool, Token,
 pub mod embedded;
 pub mod keys;
 pub mod record;
-// pub mod redis;
+pub mod redis;
 pub mod seal;
 pub mod snapshot;
 mod usage;

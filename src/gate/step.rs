@@ -22,8 +22,10 @@ use crate::store::{Event, NodeId, NodeReport};
 const CHECK: Duration = Duration::from_secs(1);
 /// How long an event may be on its way after its epoch is seen.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
-/// How long a report stands.
-const REPORT_LIFE: Duration = Duration::from_secs(5);
+/// How long a report stands, and how often it is made anew where nothing changes. The store is asked rarely: this, the
+/// epoch and the leases are all it hears of a node in the steady state (law 4).
+const REPORT_LIFE: Duration = Duration::from_secs(10);
+const REPORT_EVERY: u32 = 4;
 
 /// What is kept in step.
 pub(super) struct Watch {
@@ -41,6 +43,7 @@ impl Watch {
     /// Runs as long as the store's events do.
     pub(super) async fn run(self, mut events: Receiver<Event>) {
         let mut behind = !self.catch_up().await;
+        let mut checks = 0_u32;
         let mut check = tokio::time::interval(CHECK);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -59,6 +62,11 @@ impl Watch {
                 }
                 _ = check.tick() => {
                     behind = if behind { !self.catch_up().await } else { !self.check(&mut events).await };
+                    if !behind && checks.is_multiple_of(REPORT_EVERY) {
+                        self.report().await;
+                        self.count_nodes().await;
+                    }
+                    checks = checks.wrapping_add(1);
                 }
             }
         }
@@ -135,11 +143,13 @@ impl Watch {
                 return self.catch_up().await;
             }
         }
-        self.report().await;
+        true
+    }
+
+    async fn count_nodes(&self) {
         if let Ok(nodes) = self.line.call("nodes", |store| store.nodes(&self.account)).await {
             self.meter.set_nodes(u32::try_from(nodes.len()).unwrap_or(u32::MAX));
         }
-        true
     }
 
     async fn report(&self) {

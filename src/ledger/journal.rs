@@ -345,7 +345,8 @@ fn read_old(path: &Path) -> Result<Vec<(Identity, Place)>, String> {
         return Err(format!("it has {length} bytes instead of {FILE_BYTES}"));
     }
     let map = Arc::new(Map::new(&file).map_err(|error| error.to_string())?);
-    let header: Vec<u64> = map.words().iter().take(RECORD_WORDS).map(|word| word.load(Ordering::Acquire)).collect();
+    let header: Vec<u64> =
+        map.words().iter().take(RECORD_WORDS).map(|word| word.load(Ordering::Acquire)).collect();
     record::check_header(&header, MAGIC, VERSION)?;
     let mut records = Vec::new();
     for at in 1..RECORDS {

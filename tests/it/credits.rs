@@ -125,7 +125,8 @@ async fn endings(gate: &mut Gate, upstream: &Upstream) {
         let answer = gate.ask(ask(wish)).await;
         assert_eq!(answer.status, status, "{wish}: {}", answer.text());
         used += charged;
-        let remaining = answer.header("x-credits-remaining").map(|left| left.parse::<u64>().expect("a number"));
+        let remaining =
+            answer.header("x-credits-remaining").map(|left| left.parse::<u64>().expect("a number"));
         assert!(remaining.is_none_or(|left| left == 1000 - used), "{wish}: {remaining:?} after {used}");
     }
     gate.wait_used(&token, used).await;

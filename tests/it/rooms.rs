@@ -102,7 +102,8 @@ fn dependencies_point_one_way() {
     for (room, may_use, must_not_say) in ROOMS {
         for file in files_of(room) {
             // The journal is a file by nature; everything else in its room is pure.
-            let journal = file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("journal"));
+            let journal =
+                file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("journal"));
             let words = if journal { &[] } else { *must_not_say };
             let found = violations(room, &code_of(&file), may_use, words);
             wrong.extend(found.into_iter().map(|what| format!("{} {what}", file.display())));

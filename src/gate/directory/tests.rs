@@ -58,7 +58,14 @@ impl Store for Shelf {
     async fn put_policy(&self, _: &Policy) -> Answered<Written> {
         away()
     }
-    async fn rotate_token(&self, _: &AccountId, _: &TokenId, _: u64, _: &Token, _: Duration) -> Answered<Written> {
+    async fn rotate_token(
+        &self,
+        _: &AccountId,
+        _: &TokenId,
+        _: u64,
+        _: &Token,
+        _: Duration,
+    ) -> Answered<Written> {
         away()
     }
     async fn reveal_token(&self, _: &AccountId, _: &TokenId) -> Answered<Option<Token>> {

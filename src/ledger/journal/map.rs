@@ -24,7 +24,10 @@ impl Map {
     /// The words of the file.
     pub(super) fn words(&self) -> &[AtomicU64] {
         let (start, length) = (self.raw.as_mut_ptr().cast::<AtomicU64>(), self.raw.len() / 8);
-        #[expect(unsafe_code, reason = "a mapped file is memory that only a pointer leads to; see the module's text")]
+        #[expect(
+            unsafe_code,
+            reason = "a mapped file is memory that only a pointer leads to; see the module's text"
+        )]
         // SAFETY: the map is page-aligned, so aligned for words, and as long as the slice says; it lives as long as
         // `self`, which the slice borrows; it is only ever accessed through atomics.
         unsafe {

@@ -117,11 +117,15 @@ pub(super) fn header(magic: u64, version: u64, node: Ulid) -> Vec<u64> {
 
 /// Whether a file's first words are a header of this format.
 pub(super) fn check_header(words: &[u64], magic: u64, version: u64) -> Result<(), String> {
-    let (Some(head), Some(sum)) = (words.get(..4), words.get(4)) else { return Err("it has no header".to_owned()) };
+    let (Some(head), Some(sum)) = (words.get(..4), words.get(4)) else {
+        return Err("it has no header".to_owned());
+    };
     let bytes: Vec<u8> = head.iter().flat_map(|word| word.to_le_bytes()).collect();
     match head {
         [found, ..] if *found != magic => Err("it is no journal of Tollgate".to_owned()),
-        [_, found, ..] if *found != version => Err(format!("its format is {found}, and {version} is known here")),
+        [_, found, ..] if *found != version => {
+            Err(format!("its format is {found}, and {version} is known here"))
+        }
         _ if checksum(&bytes) != *sum => Err("its header is torn".to_owned()),
         _ => Ok(()),
     }

@@ -83,7 +83,8 @@ fn foreign_and_torn_files_are_set_aside_and_the_others_still_count() {
     };
     let cells = || {
         let paths = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-        let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|e| e == "cells")).collect();
+        let mut paths: Vec<PathBuf> =
+            paths.filter(|path| path.extension().is_some_and(|e| e == "cells")).collect();
         paths.sort();
         paths
     };

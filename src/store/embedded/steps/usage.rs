@@ -9,6 +9,7 @@ use super::super::super::{LeaseId, LeaseKey, RefusalCell, Retention, UsageCell};
 use super::super::kept::KeptLease;
 use super::super::tables::Stopped;
 use super::Tables;
+use crate::policy::cost::MAX_CREDITS;
 use crate::policy::{AccountId, TokenDigest};
 
 /// How long things are kept that say nothing any more: a clock that steps back a little must find what it knew.
@@ -25,11 +26,9 @@ impl Tables<'_> {
             let what = format!("{}/{}/{}", key.pool.as_str(), cell.operation, cell.dataset);
             let name = (account, token, cell.hour, what.as_str());
             let [requests, credits, bytes] = self.cells.get(name)?.map(|row| row.value()).unwrap_or_default();
-            let row = [
-                requests.saturating_add(cell.requests),
-                credits.saturating_add(cell.credits),
-                bytes.saturating_add(cell.bytes),
-            ];
+            // The same end as the Redis store's, which counts in doubles.
+            let sum = |held: u64, more: u64| held.saturating_add(more).min(MAX_CREDITS);
+            let row = [sum(requests, cell.requests), sum(credits, cell.credits), sum(bytes, cell.bytes)];
             self.cells.insert(name, row)?;
             self.days.insert((day_of(cell.hour), account, token), ())?;
         }
