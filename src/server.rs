@@ -189,7 +189,8 @@ fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGua
     match &config.access_log {
         AccessLog::Off => Ok((None, None)),
         AccessLog::Stdout => {
-            let (log, guard) = AccessLogWriter::stdout();
+            let opened = AccessLogWriter::stdout();
+            let (log, guard) = opened.map_err(ServeError::Runtime)?;
             Ok((Some(log), Some(guard)))
         }
         AccessLog::File(path) => {
