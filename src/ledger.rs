@@ -7,6 +7,8 @@
 mod counter;
 pub mod lease;
 pub mod pace;
+#[cfg(test)]
+mod protocol;
 pub mod purse;
 mod standing;
 mod take;
