@@ -5,7 +5,7 @@ CARGO ?= cargo
 CONFIGS := proxy.yaml $(wildcard deploy/*.yaml)
 FUZZ_SECONDS ?= 60
 
-.PHONY: run test check fuzz setup-run setup-test
+.PHONY: run test check fuzz bench setup-run setup-test setup-bench
 
 run: setup-run ## build, start the sample data sets and Tollgate, serve until Ctrl-C
 	$(CARGO) build --release --bin tollgate --example dataset_service
@@ -29,8 +29,14 @@ check: setup-test ## what CI runs
 fuzz: setup-run ## every fuzz target for FUZZ_SECONDS each
 	@scripts/fuzz $(FUZZ_SECONDS)
 
+bench: setup-bench ## Tollgate and its peers side by side; benches/README.md says how to read it
+	$(CARGO) bench --bench compare
+
 setup-run:
 	@scripts/setup run
 
 setup-test:
 	@scripts/setup test
+
+setup-bench:
+	@scripts/setup bench

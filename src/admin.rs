@@ -1,9 +1,10 @@
-//! The admin API: tokens, the account, `explain`, health and metrics (`interface.md`, "Admin API").
+//! The admin API: tokens, the account, usage, nodes, `explain`, health and metrics (`interface.md`, "Admin API").
 //!
 //! Owns the route table, who may call, how JSON is read and written, and the OpenAPI description, which is made from
 //! the handlers. It asks the [`Store`] and the gate's [`Explainer`]; it knows no Pingora and no particular store.
-//! `tokens`, `account`, `explain` and `health` are one file for each resource; `auth` guards `/v1`; `problem` is the one
-//! road from an error to an answer; `fields` reads bodies.
+//! `tokens`, `account`, `usage`, `nodes`, `explain` and `health` are one file for each resource; `auth` guards `/v1`;
+//! `problem` is the one road from an error to an answer; `fields` reads bodies; `receipt` waits until a write is in force
+//! everywhere.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -31,13 +32,17 @@ mod explain;
 mod fields;
 mod health;
 mod limits;
+mod nodes;
 mod precondition;
 mod problem;
 mod query;
+mod receipt;
 mod schema;
 mod tokens;
+mod usage;
 
 use problem::Problem;
+pub(crate) use usage::parse_time as parse_usage_time;
 
 /// How long requests in flight may still take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -54,6 +59,8 @@ pub struct Admin {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Turns true when the first start is done; before that the node is not ready.
     pub started: tokio::sync::watch::Receiver<bool>,
+    /// The epoch that this node acts by: every change up to it is in force here.
+    pub acts_by: tokio::sync::watch::Receiver<u64>,
     /// The clock.
     pub now: fn() -> Timestamp,
     /// Tollgate's version.
@@ -77,7 +84,10 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(tokens::read, tokens::edit, tokens::revoke))
         .routes(routes!(tokens::values::rotate))
         .routes(routes!(tokens::values::reveal))
+        .routes(routes!(usage::of_token))
+        .routes(routes!(usage::of_account))
         .routes(routes!(account::read, account::edit))
+        .routes(routes!(nodes::list))
         .routes(routes!(explain::explain))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

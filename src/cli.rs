@@ -16,10 +16,13 @@ mod check;
 mod client;
 mod explain;
 mod flags;
+mod nodes;
+mod receipt;
 mod refusal;
 mod serve;
 mod table;
 mod token;
+mod usage;
 
 /// A gate for data APIs: tokens that track, control and throttle.
 #[derive(Debug, Parser)]
@@ -57,6 +60,10 @@ enum Command {
     /// Show and edit the account's budget
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// Show what all tokens have used, and what was refused
+    Usage(usage::UsageArgs),
+    /// List the nodes, and whether each has the last change
+    Nodes,
     /// Would this request pass, and why?
     Explain(explain::ExplainArgs),
     /// Print a completion script for a shell
@@ -120,6 +127,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Output> {
         Command::Check(args) => Ok(check::run(global, &args)),
         Command::Token(command) => token::run(global, command),
         Command::Account(command) => account::run(global, command),
+        Command::Usage(args) => usage::run(global, &args),
+        Command::Nodes => nodes::run(global),
         Command::Explain(args) => explain::run(global, &args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

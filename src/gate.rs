@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::route::{Route, RouteTable};
@@ -40,8 +41,8 @@ mod memory;
 mod meter;
 mod pass;
 pub mod reply;
+mod step;
 mod visit;
-mod watch;
 
 pub use cors::CorsSettings;
 pub use directory::DirectorySettings;
@@ -56,8 +57,8 @@ use line::Line;
 use memory::Memory;
 use meter::Meter;
 use reply::Failure;
+use step::Watch;
 use visit::{Active, Line as LogLine, Verdict};
-use watch::Watch;
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
@@ -108,6 +109,7 @@ pub struct Gate {
     memory: Option<Arc<Memory>>,
     routes: Vec<RouteMetrics>,
     no_route: RouteMetrics,
+    epoch: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogWriter>,
     runtime: Handle,
@@ -151,8 +153,9 @@ impl Gate {
             account: AccountId::default_account(),
             node,
             name: settings.node_name.clone(),
-            epoch: AtomicU64::new(0),
+            epoch: watch::Sender::new(0),
         };
+        let epoch = watch.epoch.subscribe();
         runtime.spawn(watch.run(events));
         let of_route = |route: &Route| metrics.of_route(route.path.as_str(), &route.upstream);
         let routes = settings.routes.iter().map(of_route).collect();
@@ -168,6 +171,7 @@ impl Gate {
             memory,
             routes,
             no_route,
+            epoch,
             metrics,
             access_log,
             runtime,
@@ -367,6 +371,11 @@ impl Gate {
             memory.keep(&self.directory, &self.line);
         }
         left
+    }
+
+    /// The epoch this gate acts by: every change up to it is in force here.
+    pub fn epoch(&self) -> watch::Receiver<u64> {
+        self.epoch.clone()
     }
 
     /// The gate's metrics in Prometheus's text format.

@@ -5,6 +5,7 @@
 //! behind the same two calls: take credits for a request, settle what it really cost.
 
 mod counter;
+pub mod journal;
 pub mod lease;
 pub mod pace;
 #[cfg(test)]

@@ -19,9 +19,9 @@ use crate::config::{AccessLog, Config, StoreUrl};
 use crate::gate::Gate;
 use crate::policy::AccountId;
 use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
-use crate::store::Store;
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore};
+use crate::store::{Retention, Store};
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
 mod first_start;
@@ -137,7 +137,8 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         );
     }
     if let Some(admin) = admin {
-        let _ = control.block_on(tokio::time::timeout(Duration::from_secs(1), admin));
+        // Inside, since a timer needs its runtime.
+        let _ = control.block_on(async { tokio::time::timeout(Duration::from_secs(1), admin).await });
     }
     drop((gate, store));
     control.shutdown_timeout(Duration::from_secs(2));
@@ -177,6 +178,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
                 timeout: config.store.timeout.max(SHORTEST_CALL),
                 wait_replicas: config.store.wait_replicas,
                 clock: RedisClock::Store,
+                retention: Retention::default(),
             };
             Ok(Arc::new(RedisStore::connect(&settings, sealer)?))
         }
@@ -187,7 +189,8 @@ fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGua
     match &config.access_log {
         AccessLog::Off => Ok((None, None)),
         AccessLog::Stdout => {
-            let (log, guard) = AccessLogWriter::stdout();
+            let opened = AccessLogWriter::stdout();
+            let (log, guard) = opened.map_err(ServeError::Runtime)?;
             Ok((Some(log), Some(guard)))
         }
         AccessLog::File(path) => {
@@ -232,6 +235,7 @@ fn start_admin(
         explainer: gate.clone(),
         metrics: Arc::new(move || metrics.metrics()),
         started,
+        acts_by: gate.epoch(),
         now: jiff::Timestamp::now,
         version: env!("CARGO_PKG_VERSION"),
     });

@@ -20,6 +20,9 @@ pub mod record;
 pub mod redis;
 pub mod seal;
 pub mod snapshot;
+mod usage;
+
+pub use usage::Retention;
 
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]

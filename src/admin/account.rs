@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -15,8 +16,11 @@ use super::fields::{Field, Problems};
 use super::limits::{LimitsView, UsageView, merge_limits};
 use super::precondition::{ATTEMPTS, IfMatch, etag, too_busy};
 use super::problem::{Problem, ProblemBody};
-use super::query::Query;
+use super::query::{Query, WAIT};
+use super::receipt::{self, ReceiptView};
 use super::schema::AccountFields;
+use crate::ledger::Counter;
+use crate::policy::PerPool;
 use crate::policy::record::Account;
 use crate::store::Written;
 
@@ -35,6 +39,9 @@ pub(super) struct AccountView {
     version: u64,
     /// What all tokens have used together.
     usage: UsageView,
+    /// Whether the change is in force everywhere; only in answers to `?wait=`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
 }
 
 /// The account, with what its tokens have used.
@@ -45,14 +52,14 @@ pub(super) struct AccountView {
 pub(super) async fn read(_: Caller, State(shared): State<Shared>, query: Query) -> Result<Response, Problem> {
     query.allow_none()?;
     let account = find(&shared).await?;
-    show(&shared, &account).await
+    Ok(show(&account, &used(&shared).await?, None))
 }
 
 /// Edits the account by a merge patch: absent keeps, `null` takes a budget away.
 #[utoipa::path(patch, path = "/v1/account", operation_id = "edit_account", tag = "account",
     request_body(content((AccountFields = "application/json"), (AccountFields = "application/merge-patch+json"))),
     params(
-        ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
+        ("wait" = Option<String>, Query, description = WAIT),
         ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
     ),
     responses(
@@ -70,15 +77,17 @@ pub(super) async fn edit(
     if_match: IfMatch,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    query.allow_wait()?;
+    let wait = query.allow_wait()?;
     for _ in 0..ATTEMPTS {
         let stored = find(&shared).await?;
         if_match.check(stored.version)?;
         let mut account = merge(&body, &stored)?;
+        // Asked before the write: what is written must not be answered with an error.
+        let used = used(&shared).await?;
         match shared.admin.store.put_account(&account).await? {
             Written::Done { version } => {
                 account.version = version;
-                return show(&shared, &account).await;
+                return Ok(show(&account, &used, receipt::collect(&shared, wait).await));
             }
             Written::Conflict { version } => if_match.retry(version)?,
             Written::Missing => return Err(no_account()),
@@ -104,14 +113,21 @@ fn no_account() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "account_not_found", "The store does not know this account.")
 }
 
-async fn show(shared: &Shared, account: &Account) -> Result<Response, Problem> {
-    let (counters, store_now) = shared.admin.store.account_usage(&account.id).await?;
+/// What is used, and the store's time.
+type Used = (PerPool<Counter>, Timestamp);
+
+async fn used(shared: &Shared) -> Result<Used, Problem> {
+    Ok(shared.admin.store.account_usage(&shared.admin.account).await?)
+}
+
+fn show(account: &Account, (counters, store_now): &Used, receipt: Option<ReceiptView>) -> Response {
     let view = AccountView {
         id: account.id.to_string(),
         created_at: account.created_at.to_string(),
         budget: LimitsView::from(&account.budget),
         version: account.version,
-        usage: UsageView::new(&counters, &account.budget, store_now),
+        usage: UsageView::new(counters, &account.budget, *store_now),
+        receipt,
     };
-    Ok(([(header::CACHE_CONTROL, "no-store")], [etag(account.version)], Json(view)).into_response())
+    ([(header::CACHE_CONTROL, "no-store")], [etag(account.version)], Json(view)).into_response()
 }

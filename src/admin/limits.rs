@@ -51,7 +51,10 @@ pub(super) struct PoolUsage {
     used: u64,
     /// Credits in the hands of nodes, counted but not spent.
     leased: u64,
-    /// What is left; `null`: there is no limit.
+    /// Those of all time that count as used only because a node has not come back to say; only for a single token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stranded: Option<u64>,
+    /// What is left: neither used nor leased; `null`: there is no limit.
     #[schema(required)]
     remaining: Option<u64>,
     /// The period that is counted.
@@ -78,16 +81,25 @@ impl UsageView {
         let of = |pool: Pool| {
             let limit = *limits.get(pool);
             let period = limit.map_or(Period::Month, |limit| limit.period);
-            let used = counters.get(pool).used(period, now).0;
+            let counter = counters.get(pool);
+            let committed = counter.committed(period, now).0;
             PoolUsage {
-                used,
-                leased: 0,
-                remaining: limit.map(|limit| limit.credits.0.saturating_sub(used)),
+                used: counter.used(period, now).0,
+                leased: counter.leased(period, now).0,
+                stranded: None,
+                remaining: limit.map(|limit| limit.credits.0.saturating_sub(committed)),
                 period: period.as_str(),
                 resets_at: period_end(period, now).map(|end| end.to_string()),
             }
         };
         Self { core: of(Pool::Core), premium: of(Pool::Premium) }
+    }
+
+    /// Adds what is stranded.
+    pub(super) fn with_stranded(mut self, stranded: &PerPool<Credits>) -> Self {
+        self.core.stranded = Some(stranded.core.0);
+        self.premium.stranded = Some(stranded.premium.0);
+        self
     }
 }
 

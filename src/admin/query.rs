@@ -6,10 +6,12 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::problem::{FieldError, Problem, quote};
+use super::receipt::MAX_WAIT;
 use crate::config::units::parse_duration;
 
-/// The longest `?wait=`.
-const MAX_WAIT: Duration = Duration::from_mins(1);
+/// About `wait`, for the description.
+pub(super) const WAIT: &str = "How long to wait until the change is in force on every node, like 2s; at most 60s. The \
+                               answer then carries a `receipt`, whether it came to that or not.";
 
 /// The parameters of a request, decoded, in their order.
 #[derive(Debug)]
@@ -55,13 +57,13 @@ impl Query {
         value
     }
 
-    /// Accepts nothing but `wait`. One node has a change in force before it answers, so there is nothing to wait for;
-    /// the parameter is still checked, so that what works here works on a fleet.
-    pub(super) fn allow_wait(&self) -> Result<(), Problem> {
+    /// Accepts nothing but `wait`: how long to wait for a receipt; `None`: there is to be none.
+    pub(super) fn allow_wait(&self) -> Result<Option<Duration>, Problem> {
         let mut errors = self.allow(&["wait"]);
         let read = |text: &str| parse_duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
-        self.read("wait", "a duration with its unit, like 250ms or 2s, at most 60s", read, &mut errors);
-        if errors.is_empty() { Ok(()) } else { Err(Problem::parameters(errors)) }
+        let expected = "a duration with its unit, like 250ms or 2s, at most 60s";
+        let wait = self.read("wait", expected, read, &mut errors);
+        if errors.is_empty() { Ok(wait) } else { Err(Problem::parameters(errors)) }
     }
 
     /// Accepts no parameter.

@@ -6,6 +6,7 @@
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
+use super::usage::By;
 use crate::policy::cost::{MAX_CREDITS, MAX_RATE};
 use crate::policy::{DomainMode, Operation, Period, Pool, Status, TokenKind};
 
@@ -70,6 +71,21 @@ pub(super) fn operation_or_null() -> Object {
 pub(super) fn operations() -> Array {
     let item = one_of("What may be done.", Operation::ALL.map(Operation::as_str));
     ArrayBuilder::new().items(item).min_items(Some(1)).build()
+}
+
+/// Something that is done to a data set.
+pub(super) fn operation() -> Object {
+    one_of("What was done.", Operation::ALL.map(Operation::as_str)).build()
+}
+
+/// A pool.
+pub(super) fn pool() -> Object {
+    one_of("The pool that was drawn on.", Pool::ALL.map(Pool::as_str)).build()
+}
+
+/// What a usage report's rows are by.
+pub(super) fn usage_by() -> Object {
+    one_of("What the rows are by.", By::OF_ACCOUNT.map(By::as_str)).build()
 }
 
 /// A pool, or `null`.

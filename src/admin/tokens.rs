@@ -13,7 +13,8 @@ use super::body::Body;
 use super::limits::UsageView;
 use super::precondition::{ATTEMPTS, IfMatch, etag, too_busy};
 use super::problem::{Problem, ProblemBody};
-use super::query::Query;
+use super::query::{Query, WAIT};
+use super::receipt;
 use super::schema::TokenFields;
 use crate::policy::{Policy, Status, TokenId};
 use crate::store::{StoredToken, Written};
@@ -86,6 +87,7 @@ fn read_cursor(text: &str) -> Option<TokenId> {
 
 /// Makes a token. Every field has a default; the answer shows the value, for a secret token only this once.
 #[utoipa::path(post, path = "/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = TokenFields,
+    params(("wait" = Option<String>, Query, description = WAIT)),
     responses(
         (status = 201, description = "The new token.", body = TokenView,
          headers(("Location" = String, description = "Where it is."),
@@ -99,7 +101,7 @@ pub(super) async fn create(
     query: Query,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    query.allow_wait()?;
+    let wait = query.allow_wait()?;
     let now = (shared.admin.now)();
     let kind = fields::read_kind(&body);
     // A time in whole seconds reads better, and the id keeps the milliseconds.
@@ -109,7 +111,8 @@ pub(super) async fn create(
     let value = fresh::value(kind)?;
     shared.admin.store.create_token(&policy, &value).await?;
     let location = HeaderValue::from_str(&format!("/v1/tokens/{}", policy.id));
-    let mut response = show(&policy, Some(value.expose().to_owned()));
+    let view = TokenView::new(&policy, Some(value.expose().to_owned()));
+    let mut response = show(policy.version, view.with_receipt(receipt::collect(&shared, wait).await));
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
@@ -135,9 +138,9 @@ pub(super) async fn read(
     query.allow_none()?;
     let stored = find(&shared, &id).await?;
     let (counters, store_now) = shared.admin.store.token_usage(&shared.admin.account, &id).await?;
-    let usage = UsageView::new(&counters, &stored.policy.credit_limit, store_now);
-    let view = TokenView::stored(&stored).with_usage(usage);
-    Ok(([(header::CACHE_CONTROL, "no-store")], [etag(stored.policy.version)], Json(view)).into_response())
+    let stranded = shared.admin.store.stranded(&shared.admin.account, &id).await?;
+    let usage = UsageView::new(&counters, &stored.policy.credit_limit, store_now).with_stranded(&stranded);
+    Ok(show(stored.policy.version, TokenView::stored(&stored).with_usage(usage)))
 }
 
 /// Edits a token by a merge patch: absent keeps, `null` sets the default.
@@ -145,7 +148,7 @@ pub(super) async fn read(
     request_body(content((TokenFields = "application/json"), (TokenFields = "application/merge-patch+json"))),
     params(
         ("id" = String, Path, description = "The token's id."),
-        ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
+        ("wait" = Option<String>, Query, description = WAIT),
         ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
     ),
     responses(
@@ -168,16 +171,17 @@ pub(super) async fn edit(
     if_match: IfMatch,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    query.allow_wait()?;
+    let wait = query.allow_wait()?;
     let now = (shared.admin.now)();
-    change(&shared, &id, &if_match, |policy| fields::merge(&body, policy, now)).await
+    let (version, view) = change(&shared, &id, &if_match, |policy| fields::merge(&body, policy, now)).await?;
+    Ok(show(version, view.with_receipt(receipt::collect(&shared, wait).await)))
 }
 
 /// Revokes a token, for good. Its record stays, so that its usage stays known. Revoked again, nothing happens.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "revoke_token", tag = "tokens",
     params(
         ("id" = String, Path, description = "The token's id."),
-        ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
+        ("wait" = Option<String>, Query, description = WAIT),
         ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
     ),
     responses(
@@ -196,32 +200,33 @@ pub(super) async fn revoke(
     query: Query,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    query.allow_wait()?;
+    let wait = query.allow_wait()?;
     let revoked = |policy: &Policy| Ok(Policy { status: Status::Revoked, ..policy.clone() });
-    change(&shared, &id, &if_match, revoked).await
+    let (version, view) = change(&shared, &id, &if_match, revoked).await?;
+    Ok(show(version, view.with_receipt(receipt::collect(&shared, wait).await)))
 }
 
 /// Writes what `edit` makes of a token. A write that is too late is tried again on what is stored then, if the
-/// client did not name the version it builds on.
+/// client did not name the version it builds on. The version since, and the token.
 async fn change(
     shared: &Shared,
     id: &TokenId,
     if_match: &IfMatch,
     edit: impl Fn(&Policy) -> Result<Policy, Problem>,
-) -> Result<Response, Problem> {
+) -> Result<(u64, TokenView), Problem> {
     for _ in 0..ATTEMPTS {
         let stored = find(shared, id).await?;
         if_match.check(stored.policy.version)?;
         let mut policy = edit(&stored.policy)?;
         if policy.status == Status::Revoked && policy == stored.policy {
-            return Ok(show(&policy, public_value(&stored.value)));
+            return Ok((policy.version, TokenView::stored(&stored)));
         }
         // Held until the write is done, so that two secret tokens cannot vouch for each other and both go.
         let _retiring = last_secret::keep_one(shared, &stored.policy, &policy).await?;
         match shared.admin.store.put_policy(&policy).await? {
             Written::Done { version } => {
                 policy.version = version;
-                return Ok(show(&policy, public_value(&stored.value)));
+                return Ok((version, TokenView::new(&policy, public_value(&stored.value))));
             }
             Written::Conflict { version } => if_match.retry(version)?,
             Written::Missing => return Err(Problem::no_token()),
@@ -230,11 +235,10 @@ async fn change(
     Err(too_busy())
 }
 
-async fn find(shared: &Shared, id: &TokenId) -> Result<StoredToken, Problem> {
+pub(super) async fn find(shared: &Shared, id: &TokenId) -> Result<StoredToken, Problem> {
     shared.admin.store.get_token(&shared.admin.account, id).await?.ok_or_else(Problem::no_token)
 }
 
-fn show(policy: &Policy, value: Option<String>) -> Response {
-    let view = TokenView::new(policy, value);
-    ([(header::CACHE_CONTROL, "no-store")], [etag(policy.version)], Json(view)).into_response()
+fn show(version: u64, view: TokenView) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], [etag(version)], Json(view)).into_response()
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Call, Client};
 use super::flags::{limit_json, parse_limit};
+use super::token::WriteTerms;
 use super::{Global, Misuse, Output, table};
 use crate::policy::Limit;
 
@@ -30,22 +31,23 @@ pub(super) struct BudgetArgs {
     /// Any number of premium credits
     #[arg(long)]
     no_premium_budget: bool,
-    /// Only if this is the stored version
-    #[arg(long, value_name = "N")]
-    if_version: Option<u64>,
+    #[command(flatten)]
+    terms: WriteTerms,
 }
 
 /// Runs one of the account's commands.
 pub(super) fn run(global: &Global, command: AccountCommand) -> anyhow::Result<Output> {
-    let account = match command {
-        AccountCommand::Show => Client::new(global)?.call("GET", "/v1/account", &Call::default())?,
+    let shown =
+        |account: &Value| if global.json { Output::json(account) } else { Ok(Output::text(show(account))) };
+    match command {
+        AccountCommand::Show => shown(&Client::new(global)?.call("GET", "/v1/account", &Call::default())?),
         AccountCommand::Edit(args) => {
             let body = json!({"budget": budget(&args)?});
-            let call = Call { if_version: args.if_version, ..Call::with_body(&body) };
-            Client::new(global)?.call("PATCH", "/v1/account", &call)?
+            let call = args.terms.call(Some(&body));
+            let account = Client::new(global)?.call("PATCH", "/v1/account", &call)?;
+            Ok(args.terms.conclude(global, &account, shown(&account)?))
         }
-    };
-    if global.json { Output::json(&account) } else { Ok(Output::text(show(&account))) }
+    }
 }
 
 fn budget(args: &BudgetArgs) -> Result<Value, Misuse> {

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::client::{Call, Client};
 use super::flags::{EditFlags, PolicyFlags, parse_duration};
+use super::receipt::Wait;
+use super::usage::TokenUsageArgs;
 use super::{Global, Output};
 use crate::config::units::format_duration;
 use crate::policy::TokenId;
@@ -55,11 +57,13 @@ pub(super) enum TokenCommand {
         #[arg(value_parser = parse_id)]
         id: TokenId,
     },
-    /// Show what a token has used
+    /// Show what a token has used: now, or with --by, --from, --to or --csv in a stretch of time
     Usage {
         /// The token's id
         #[arg(value_parser = parse_id)]
         id: TokenId,
+        #[command(flatten)]
+        args: TokenUsageArgs,
     },
 }
 
@@ -70,6 +74,8 @@ pub(super) struct CreateArgs {
     kind: Kind,
     #[command(flatten)]
     flags: PolicyFlags,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 #[derive(Debug, Args)]
@@ -91,16 +97,19 @@ pub(super) struct WriteTerms {
     /// Only if this is the stored version
     #[arg(long, value_name = "N")]
     if_version: Option<u64>,
-    /// Return only when every node has the change, or this time is over
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2s", require_equals = true,
-          value_parser = parse_duration)]
-    wait: Option<Duration>,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl WriteTerms {
-    fn call<'a>(&self, body: Option<&'a Value>) -> Call<'a> {
-        let wait = self.wait.map(|wait| ("wait", format_duration(wait)));
-        Call { body, if_version: self.if_version, query: wait.into_iter().collect() }
+    /// The call that writes.
+    pub(super) fn call<'a>(&self, body: Option<&'a Value>) -> Call<'a> {
+        Call { body, if_version: self.if_version, query: self.wait.parameter().into_iter().collect() }
+    }
+
+    /// Adds to a command's output whether the change is in force.
+    pub(super) fn conclude(&self, global: &Global, answer: &Value, output: Output) -> Output {
+        self.wait.conclude(global.json, answer, output)
     }
 }
 
@@ -126,14 +135,13 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Outp
         TokenCommand::Edit(args) => {
             let body = Value::Object(args.flags.edit(&args.edit, Timestamp::now())?);
             let token = Client::new(global)?.call("PATCH", &path(&args.id), &args.terms.call(Some(&body)))?;
-            show(global, &token)
+            Ok(args.terms.conclude(global, &token, show(global, &token)?))
         }
         TokenCommand::Revoke { id, terms } => {
             let token = Client::new(global)?.call("DELETE", &path(&id), &terms.call(None))?;
-            if global.json {
-                return Output::json(&token);
-            }
-            Ok(Output::text(format!("{id} is revoked\n")))
+            let output =
+                if global.json { Output::json(&token)? } else { Output::text(format!("{id} is revoked\n")) };
+            Ok(terms.conclude(global, &token, output))
         }
         TokenCommand::Rotate { id, grace, terms } => rotate(global, &id, grace, &terms),
         TokenCommand::Reveal { id } => {
@@ -144,7 +152,10 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Outp
             }
             Ok(Output::text(revealed.get("token").map(plain).unwrap_or_default() + "\n"))
         }
-        TokenCommand::Usage { id } => {
+        TokenCommand::Usage { id, args } if args.wants_history() => {
+            args.run(global, &format!("{}/usage", path(&id)))
+        }
+        TokenCommand::Usage { id, .. } => {
             let token = read(global, &id)?;
             if global.json {
                 return Output::json(&json!({"id": token.get("id"), "usage": token.get("usage")}));
@@ -172,8 +183,10 @@ fn create(global: &Global, args: &CreateArgs) -> anyhow::Result<Output> {
         body.insert("type".to_owned(), json!("secret"));
     }
     let body = Value::Object(body);
-    let token = Client::new(global)?.call("POST", "/v1/tokens", &Call::with_body(&body))?;
-    show(global, &token)
+    let query = args.wait.parameter().into_iter().collect();
+    let call = Call { query, ..Call::with_body(&body) };
+    let token = Client::new(global)?.call("POST", "/v1/tokens", &call)?;
+    Ok(args.wait.conclude(global.json, &token, show(global, &token)?))
 }
 
 fn list(global: &Global) -> anyhow::Result<Output> {
@@ -199,7 +212,7 @@ fn rotate(global: &Global, id: &TokenId, grace: Duration, terms: &WriteTerms) ->
     let body = json!({"grace": format_duration(grace)});
     let token =
         Client::new(global)?.call("POST", &format!("{}/rotate", path(id)), &terms.call(Some(&body)))?;
-    let mut output = show(global, &token)?;
+    let mut output = terms.conclude(global, &token, show(global, &token)?);
     if token.get("type").and_then(Value::as_str) == Some("secret") {
         output.notes.push(
             "note: keep the new value now; if state_dir/secret-token or TOLLGATE_SECRET_TOKEN holds the old one, \

@@ -55,6 +55,8 @@ const LATER: [&str; 6] =
 const EXPECTED: &str = "embedded:, embedded:PATH or redis://HOST:PORT/DB";
 
 const TIMEOUT: Duration = Duration::from_millis(40);
+/// The embedded store is in this process: it is never cut off, only its disk may be slow.
+const EMBEDDED_TIMEOUT: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(10);
 const PREFIX: &str = "tg:";
@@ -66,13 +68,13 @@ pub(super) fn read(item: Option<&Item<'_>>, state_dir: Option<&Path>) -> Read<St
     let Some(item) = item else {
         return Ok(StoreConfig {
             url: embedded(),
-            timeout: TIMEOUT,
+            timeout: EMBEDDED_TIMEOUT,
             prefix: PREFIX.to_owned(),
             wait_replicas: 0,
         });
     };
     let fields = item.fields(&KEYS, "a mapping such as `url: \"embedded:\"`")?;
-    let timeout = fields.or("timeout", TIMEOUT, |item| item.duration(SHORTEST..=LONGEST));
+    let timeout = fields.optional("timeout", |item| item.duration(SHORTEST..=LONGEST));
     let prefix = fields.or("prefix", PREFIX.to_owned(), |item| {
         item.parse("1 to 64 letters, digits or any of `:_-.`", |text| {
             is_prefix(text).then(|| text.to_owned())
@@ -84,7 +86,9 @@ pub(super) fn read(item: Option<&Item<'_>>, state_dir: Option<&Path>) -> Read<St
     let url = fields.or("url", embedded(), |item| read_url(item, embedded()));
     let url = url.and_then(|url| add_login(&fields, url, username?, password?));
     let wait_replicas = u32::try_from(wait_replicas?).unwrap_or(0);
-    Ok(StoreConfig { url: url?, timeout: timeout?, prefix: prefix?, wait_replicas })
+    let url = url?;
+    let usual = if matches!(url, StoreUrl::Embedded { .. }) { EMBEDDED_TIMEOUT } else { TIMEOUT };
+    Ok(StoreConfig { url, timeout: timeout?.unwrap_or(usual), prefix: prefix?, wait_replicas })
 }
 
 fn is_prefix(text: &str) -> bool {

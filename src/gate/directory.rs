@@ -265,3 +265,6 @@ fn kind_fits(policy: &Arc<Policy>, token: &Token) -> Answer {
     tracing::error!(token_id = %policy.id, "the record's type is not the token's; refused");
     Err(Denial::PolicyUnreadable)
 }
+
+#[cfg(test)]
+mod tests;

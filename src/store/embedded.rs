@@ -1,6 +1,7 @@
 //! The store of a single node: one file, no server.
 //!
-//! Owns the file and its one writer. It runs [`crate::ledger::take`] as it stands. Writes are queued to a thread
+//! Owns the file and its one writer. It runs the steps of [`crate::ledger::lease`] and [`crate::ledger::pace`] as they
+//! stand. Writes are queued to a thread
 //! that commits many of them with one `fsync` (`writer`); none is acknowledged before it is on the disk, so what
 //! a caller was told survives `kill -9`. Reads use snapshots and never wait for the writer; they are short, and are
 //! made where they are asked for. Steps of a write are in `steps`, tables and encoding in `tables`.
@@ -13,14 +14,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::record::{TokenRecord, edited, policy_fields, token_name};
+use tokio::sync::broadcast;
+
+use super::record::{TokenRecord, token_name};
 use super::seal::Sealer;
-use super::{Charge, LeaseId, Listed, Settlement, Store, StoreError, StoredToken, Written};
-use crate::ledger::{Counter, Taken};
+use super::usage::Hours;
+use super::{
+    Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Retention, Settlement, Store,
+    StoreError, StoredToken, UsageRow, Written,
+};
+use crate::ledger::Counter;
+use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
-use crate::policy::{AccountId, PerPool, Policy, Token, TokenDigest, TokenId};
+use crate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
 
 mod file;
+mod kept;
+mod nodes;
 mod reads;
 mod steps;
 mod tables;
@@ -29,6 +39,7 @@ mod writer;
 pub use file::OpenError;
 
 use file::StoreFile;
+use nodes::Nodes;
 use steps::Rotation;
 use writer::Writer;
 
@@ -47,8 +58,10 @@ impl Clock {
         Self(Arc::new(clock))
     }
 
+    /// The time, in whole microseconds, as it is kept.
     fn now(&self) -> Timestamp {
-        (self.0)()
+        let now = (self.0)();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 }
 
@@ -65,16 +78,33 @@ pub struct EmbeddedStore {
     writer: Writer,
     sealer: Option<Sealer>,
     clock: Clock,
+    retention: Retention,
+    events: broadcast::Sender<Event>,
+    nodes: Nodes,
 }
+
+/// How many events may wait for whoever is slow to hear them.
+const EVENTS: usize = 4096;
 
 impl EmbeddedStore {
     /// Opens the file, or makes it (mode 0600) and its folder. One process at a time can have it open. A file that
     /// is no store, or a damaged one, is left as it is.
     pub fn open(path: &Path, sealer: Option<Sealer>, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_keeping(path, sealer, clock, Retention::default())
+    }
+
+    /// As [`EmbeddedStore::open`], with times of one's own after which things are forgotten.
+    pub fn open_keeping(
+        path: &Path,
+        sealer: Option<Sealer>,
+        clock: Clock,
+        retention: Retention,
+    ) -> Result<Self, OpenError> {
         let file = Arc::new(StoreFile::open(path)?);
-        let writer =
-            Writer::start(Arc::clone(&file), clock.clone()).map_err(|source| OpenError::Thread { source })?;
-        Ok(Self { file, writer, sealer, clock })
+        let (events, _) = broadcast::channel(EVENTS);
+        let writer = Writer::start(Arc::clone(&file), clock.clone(), retention, events.clone())
+            .map_err(|source| OpenError::Thread { source })?;
+        Ok(Self { file, writer, sealer, clock, retention, events, nodes: Nodes::default() })
     }
 }
 
@@ -105,10 +135,8 @@ impl Store for EmbeddedStore {
     }
 
     async fn put_policy(&self, policy: &Policy) -> Result<Written, StoreError> {
-        let name = token_name(&policy.account, &policy.id);
-        let fields = edited(policy_fields(policy), &super::record::TOKEN_FIELDS);
-        let version = policy.version;
-        self.writer.run(move |tables, _| tables.put_token(&name, fields, version)).await
+        let policy = policy.clone();
+        self.writer.run(move |tables, _| tables.put_policy(&policy)).await
     }
 
     async fn rotate_token(
@@ -160,9 +188,14 @@ impl Store for EmbeddedStore {
         self.writer.run(move |tables, _| tables.put_account(&account)).await
     }
 
-    async fn take(&self, charge: &Charge) -> Result<Taken, StoreError> {
-        let charge = charge.clone();
-        self.writer.run(move |tables, now| tables.take(&charge, now)).await
+    async fn reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {
+        let (reserve, retention) = (reserve.clone(), self.retention);
+        self.writer.run(move |tables, now| tables.reserve(&reserve, retention, now)).await
+    }
+
+    async fn shrink(&self, lease: &LeaseKey, keep: Credits) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.writer.run(move |tables, now| tables.shrink(&lease, keep, now)).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
@@ -173,20 +206,96 @@ impl Store for EmbeddedStore {
         self.writer.run(move |tables, now| tables.settle(&settlements, now)).await
     }
 
+    async fn renew(&self, leases: &[LeaseKey], life: Duration) -> Result<Vec<bool>, StoreError> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leases = leases.to_vec();
+        self.writer.run(move |tables, now| tables.renew(&leases, life, now)).await
+    }
+
+    async fn expire(&self, account: &AccountId) -> Result<u64, StoreError> {
+        let due = self.file.read(|reads| reads.any_expired(account, self.clock.now()))?;
+        if !due {
+            return Ok(0);
+        }
+        let (account, retention) = (account.clone(), self.retention);
+        self.writer.run(move |tables, now| tables.expire(&account, retention, now)).await
+    }
+
+    async fn recall(&self, _: &AccountId, token: Option<&TokenId>, pool: Pool) -> Result<(), StoreError> {
+        // Where nobody listens, nobody holds credits.
+        let _ = self.events.send(Event::Recall { token: token.cloned(), pool });
+        Ok(())
+    }
+
+    async fn pace(&self, account: &AccountId, token: &TokenId, want: u32) -> Result<Paced, StoreError> {
+        let (account, token) = (account.clone(), token.clone());
+        self.writer.run(move |tables, now| tables.pace(&account, &token, want, now)).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    async fn epoch(&self, account: &AccountId) -> Result<u64, StoreError> {
+        self.file.read(|reads| reads.epoch(account))
+    }
+
+    async fn report_node(
+        &self,
+        account: &AccountId,
+        report: &NodeReport,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        self.nodes.report(account, report, life, self.clock.now());
+        Ok(())
+    }
+
+    async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError> {
+        Ok(self.nodes.alive(account, self.clock.now()))
+    }
+
+    async fn count_refusals(
+        &self,
+        account: &AccountId,
+        batch: LeaseId,
+        cells: &[RefusalCell],
+    ) -> Result<(), StoreError> {
+        if cells.is_empty() {
+            return Ok(());
+        }
+        let (account, cells) = (account.clone(), cells.to_vec());
+        self.writer.run(move |tables, now| tables.count_refusals(&account, batch, &cells, now)).await
+    }
+
+    async fn usage(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        let hours = Hours::new(from, to, self.clock.now(), self.retention.usage);
+        self.file.read(|reads| reads.usage(account, token, hours))
+    }
+
+    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError> {
+        let of_pool = |pool| tables::used_by_token(account, id, pool);
+        let counters = self.file.read(|reads| reads.counters(of_pool))?;
+        Ok(PerPool { core: counters.core.1, premium: counters.premium.1 })
+    }
+
     async fn token_usage(
         &self,
         account: &AccountId,
         id: &TokenId,
     ) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        let now = self.clock.now();
-        let used = self.file.read(|reads| reads.usage(|pool| tables::used_by_token(account, id, pool)))?;
-        Ok((used, now))
+        self.counters(|pool| tables::used_by_token(account, id, pool))
     }
 
     async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        let now = self.clock.now();
-        let used = self.file.read(|reads| reads.usage(|pool| tables::used_by_account(account, pool)))?;
-        Ok((used, now))
+        self.counters(|pool| tables::used_by_account(account, pool))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -194,7 +303,10 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// The number a lease is kept under.
-fn lease_key(lease: LeaseId) -> u128 {
-    lease.0.0
+impl EmbeddedStore {
+    fn counters(&self, key: impl Fn(Pool) -> String) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+        let now = self.clock.now();
+        let counters = self.file.read(|reads| reads.counters(key))?;
+        Ok((PerPool { core: counters.core.0, premium: counters.premium.0 }, now))
+    }
 }

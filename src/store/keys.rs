@@ -2,22 +2,31 @@
 //!
 //! `P` is the store's prefix (`tg:` unless told), `A` an account's name, `I` a token's id. All keys of one account
 //! share the Redis Cluster hash tag `{A}`, so that token and account move in one script (`ledger.md`). Pointers are
-//! found by a digest before the account is known, so they cannot share it.
+//! found by a digest before the account is known, so they cannot share it. What happens is published on the channel
+//! `P{A}:events`; a user of the server's access control needs leave for the pattern `P{*}:events`.
 //!
 //! | key | type | holds | lives |
 //! | --- | --- | --- | --- |
 //! | `P{A}:account` | hash | the account's record ([`super::record`]) | for ever |
 //! | `P{A}:token:I` | hash | a token's record ([`super::record`]) | for ever |
 //! | `P{A}:tokens` | sorted set | the ids of all tokens, each with score 0: in order of their text, which is by age | for ever |
-//! | `P{A}:used:I:POOL` | hash | what a token used: for `hour`, `day`, `month`, `ever` the `_start` (s since the epoch) and `_used` (credits) | for ever |
+//! | `P{A}:used:I:POOL` | hash | what a token used: for `hour`, `day`, `month`, `ever` the `_start` (s since the epoch), `_used` and `_leased` (credits); `stranded` (credits) | for ever |
 //! | `P{A}:used:POOL` | hash | the same for the account | for ever |
 //! | `P{A}:pace:I` | string | a token's throttle: its theoretical arrival time, µs since the epoch | until it says nothing any more |
-//! | `P{A}:lease:ULID` | string | a taking that is not settled: its cost, its time, its answer (`take.lua`) | 24 h, then it is spent in full |
+//! | `P{A}:lease:ULID` | string | a lease (`leases.lua`) | while it is open; stranded: `lease.reclaim_window`; settled: minutes |
+//! | `P{A}:leases` | sorted set | the ids of the open leases, by when they expire (µs) | for ever |
+//! | `P{A}:epoch` | string | how often a policy, a value or the account was changed | for ever |
+//! | `P{A}:nodes` | hash | by node: `epoch\|seen at (µs)\|leased\|life (µs)\|name` | for ever; who is dead is dropped |
+//! | `P{A}:cells:I:yyyymmdd` | hash | a token's usage of a day: `HH\|pool\|operation\|dataset` has `requests credits bytes` | as long as usage is kept |
+//! | `P{A}:refusals:I:yyyymmdd` | hash | a token's refusals of a day: `HH\|code` has how many; `-` for `I`: nobody's | as long as usage is kept |
+//! | `P{A}:active:yyyymmdd` | set | the `I` with usage or refusals on that day | as long as usage is kept |
+//! | `P{A}:batch:ULID` | string | says that a batch of refusals is counted | 1 h |
 //! | `Pdigest:HEX` | string | `A/I`: whose value has this SHA-256. A hint only: the record decides if the digest is good | with its token; a former value's as long as its grace |
 
 use crate::policy::{AccountId, Pool, TokenDigest, TokenId};
 
 use super::LeaseId;
+use super::usage::day_name;
 
 /// The prefix of all keys where none is given.
 pub const DEFAULT_PREFIX: &str = "tg:";
@@ -79,9 +88,61 @@ impl Keys {
         self.of(account, &format!("pace:{id}"))
     }
 
-    /// A taking that is not settled.
+    /// A lease.
     pub fn lease(&self, account: &AccountId, lease: LeaseId) -> String {
         self.of(account, &format!("lease:{}", lease.0))
+    }
+
+    /// The open leases of an account.
+    pub fn leases(&self, account: &AccountId) -> String {
+        self.of(account, "leases")
+    }
+
+    /// An account's epoch.
+    pub fn epoch(&self, account: &AccountId) -> String {
+        self.of(account, "epoch")
+    }
+
+    /// The nodes that serve an account.
+    pub fn nodes(&self, account: &AccountId) -> String {
+        self.of(account, "nodes")
+    }
+
+    /// A token's usage of one day, named by when it began.
+    pub fn cells(&self, account: &AccountId, token: &str, day: i64) -> String {
+        self.of(account, &format!("cells:{token}:{}", day_name(day)))
+    }
+
+    /// A token's refusals of one day; `-`'s: those of no token that is known.
+    pub fn refusals(&self, account: &AccountId, token: &str, day: i64) -> String {
+        self.of(account, &format!("refusals:{token}:{}", day_name(day)))
+    }
+
+    /// Whose usage or refusals there are on a day.
+    pub fn active(&self, account: &AccountId, day: i64) -> String {
+        self.of(account, &format!("active:{}", day_name(day)))
+    }
+
+    /// The mark of refusals that are counted.
+    pub fn batch(&self, account: &AccountId, batch: LeaseId) -> String {
+        self.of(account, &format!("batch:{}", batch.0))
+    }
+
+    /// The channel on which is told what happens to an account.
+    pub fn events(&self, account: &AccountId) -> String {
+        self.of(account, "events")
+    }
+
+    /// The pattern of all such channels.
+    pub fn all_events(&self) -> String {
+        let mut pattern = String::new();
+        for letter in self.prefix.chars() {
+            if matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern + "{*}:events"
     }
 
     /// Whose value has this digest.
@@ -122,12 +183,22 @@ mod tests {
             (keys.used_by_account(&account, Pool::Premium), "tg:{default}:used:premium".to_owned()),
             (keys.pace(&account, &id), format!("tg:{{default}}:pace:{id}")),
             (keys.lease(&account, lease), "tg:{default}:lease:01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned()),
+            (keys.leases(&account), "tg:{default}:leases".to_owned()),
+            (keys.epoch(&account), "tg:{default}:epoch".to_owned()),
+            (keys.nodes(&account), "tg:{default}:nodes".to_owned()),
+            (keys.cells(&account, id.as_str(), 86_400), format!("tg:{{default}}:cells:{id}:19700102")),
+            (keys.refusals(&account, "-", 0), "tg:{default}:refusals:-:19700101".to_owned()),
+            (keys.active(&account, 0), "tg:{default}:active:19700101".to_owned()),
+            (keys.batch(&account, lease), "tg:{default}:batch:01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned()),
+            (keys.events(&account), "tg:{default}:events".to_owned()),
+            (keys.all_events(), "tg:{*}:events".to_owned()),
             (keys.pointer(&digest), format!("tg:digest:{}", digest.to_hex())),
         ];
         for (made, documented) in table {
             assert_eq!(made, documented);
         }
         assert_eq!(Keys::new("a{b}:").account(&account), "ab:{default}:account");
+        assert_eq!(Keys::new("a*[b]:").all_events(), "a\\*\\[b\\]:{*}:events");
     }
 
     #[test]

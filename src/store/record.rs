@@ -47,7 +47,7 @@ mod read;
 mod write;
 
 pub(super) use read::{
-    BadRecord, budget_field, limit_field, parse_account, parse_budget, parse_policy, parse_terms,
+    BadRecord, budget_field, limit_field, parse_account, parse_budget, parse_limit, parse_policy, parse_rate,
 };
 pub(super) use write::{account_fields, policy_fields, value_fields};
 

@@ -1,8 +1,9 @@
 //! The store of a fleet: one Redis that all nodes share.
 //!
-//! Owns the order of its commands (`seam`, `pointers`); one step is one script, so it happens whole or not at all (`scripts`, `*.lua`).
-//! Key names come from [`super::keys`], fields from [`super::record`]. `take.lua` mirrors [`crate::ledger::take`]; the
-//! conformance suite holds the two together. All periods, throttles and graces go by the server's clock.
+//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`); one step is one script, so it happens whole or
+//! not at all (`scripts`, `*.lua`). Key names come from [`super::keys`], fields from [`super::record`]. The scripts mirror
+//! [`crate::ledger::lease`] and [`crate::ledger::pace`]; the conformance suite holds them together. All periods, throttles
+//! and graces go by the server's clock. What happens is heard on a connection of its own (`events`).
 //!
 //! A pointer leads from a digest to a record. The two may lie on different nodes of a cluster, so they cannot be written
 //! in one step. So a pointer is only a hint: the record itself says which digests it answers to. Pointers are
@@ -19,18 +20,23 @@ use redis::{Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value};
 use super::keys::Keys;
 use super::record::{Fields, TokenRecord};
 use super::seal::Sealer;
-use super::{Charge, StoreError};
+use super::{Retention, StoreError};
 use crate::ledger::Counter;
 use crate::policy::record::Account;
-use crate::policy::{AccountId, PerPool, Pool, TokenId};
+use crate::policy::{AccountId, Credits, PerPool, Pool, TokenId};
 
 mod answers;
+mod cells;
+mod events;
+mod leases;
 mod link;
 mod pointers;
 mod scripts;
 mod seam;
 
 use answers::{strange, unreadable};
+use events::Feed;
+use leases::Replicas;
 use link::{Again, Failure, Link};
 use scripts::Scripts;
 
@@ -58,6 +64,11 @@ pub struct RedisSettings {
     pub prefix: String,
     /// How long one call may take, connecting included.
     pub timeout: Duration,
+    /// How many replicas must have a lease before it is spent from; 0: none. Fewer make [`super::Store::reserve`]
+    /// unavailable.
+    pub wait_replicas: u32,
+    /// How long things are kept.
+    pub retention: Retention,
     /// The clock.
     pub clock: RedisClock,
 }
@@ -72,6 +83,8 @@ impl RedisSettings {
             password: None,
             prefix: super::keys::DEFAULT_PREFIX.to_owned(),
             timeout: Duration::from_secs(1),
+            wait_replicas: 0,
+            retention: Retention::default(),
             clock: RedisClock::Store,
         }
     }
@@ -102,6 +115,9 @@ pub struct RedisStore {
     scripts: Scripts,
     sealer: Option<Sealer>,
     clock: RedisClock,
+    retention: Retention,
+    replicas: Option<Replicas>,
+    feed: Feed,
 }
 
 impl RedisStore {
@@ -111,12 +127,17 @@ impl RedisStore {
             return Err(ConnectError::Prefix(settings.prefix.clone()));
         }
         let client = open_client(settings).map_err(|error| ConnectError::Address(error.to_string()))?;
+        let keys = Keys::new(&settings.prefix);
         Ok(Self {
+            replicas: Replicas::new(&client, settings.timeout, settings.wait_replicas),
+            feed: Feed::new(&client, keys.all_events(), settings.timeout)
+                .map_err(|error| ConnectError::Address(error.to_string()))?,
             link: Link::new(client, settings.timeout),
-            keys: Keys::new(&settings.prefix),
+            keys,
             scripts: Scripts::new(),
             sealer,
             clock: settings.clock.clone(),
+            retention: settings.retention,
         })
     }
 
@@ -191,7 +212,11 @@ impl RedisStore {
         self.link.ask(command, again).await.map_err(|failure| failure.into_store_error("of a digest"))
     }
 
-    async fn usage(&self, key: impl Fn(Pool) -> String) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+    /// Counters, what is stranded of them, and the clock.
+    async fn counters(
+        &self,
+        key: impl Fn(Pool) -> String,
+    ) -> Result<(PerPool<(Counter, Credits)>, Timestamp), StoreError> {
         let keys = Pool::ALL.map(key);
         let (now, answers) = self.read(&keys).await?;
         let mut counters = PerPool::default();
@@ -221,9 +246,4 @@ fn open_client(settings: &RedisSettings) -> Result<Client, RedisError> {
 /// A record's fields as arguments.
 fn flat(fields: Fields) -> impl Iterator<Item = String> {
     fields.into_iter().flat_map(|(name, value)| [name, value])
-}
-
-/// What a charge draws on, as its lease names it.
-fn drawn_on(charge: &Charge) -> String {
-    format!("{}/{}", charge.token, charge.pool.as_str())
 }

@@ -2,8 +2,12 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::EnvFilter;
 
 /// Starts the event log on standard error. `TOLLGATE_LOG` filters it, as in `debug` or `tollgate::store=trace`.
@@ -17,42 +21,145 @@ pub fn start_events() {
     let _ = events.with_env_filter(filter).try_init();
 }
 
-/// Writes the access log without making requests wait.
-#[derive(Clone)]
-pub struct AccessLogWriter {
-    lines: NonBlocking,
-    dropped: ErrorCounter,
+/// Lines that wait to be written, in bytes, at most. What comes then is dropped and counted.
+const MOST_WAITING: usize = 8 << 20;
+/// How often what waits is written.
+const EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    ended: bool,
 }
 
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    end: Condvar,
+    dropped: AtomicUsize,
+}
+
+/// Writes the access log without making requests wait: a request appends its line to a buffer, and one thread writes
+/// the buffer now and then, so that many lines cost one system call and no request wakes anybody.
+#[derive(Clone)]
+pub struct AccessLogWriter(Arc<Shared>);
+
 /// Keeps the log's writer thread alive; dropping it writes out what is left.
-pub struct LogGuard(#[expect(dead_code, reason = "held for its Drop")] WorkerGuard);
+pub struct LogGuard {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl AccessLogWriter {
     /// A log on standard output.
-    pub fn stdout() -> (Self, LogGuard) {
+    pub fn stdout() -> io::Result<(Self, LogGuard)> {
         Self::over(io::stdout())
     }
 
     /// A log appended to a file.
     pub fn file(path: &Path) -> io::Result<(Self, LogGuard)> {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self::over(file))
+        Self::over(std::fs::OpenOptions::new().create(true).append(true).open(path)?)
     }
 
-    fn over(writer: impl Write + Send + 'static) -> (Self, LogGuard) {
-        let (lines, guard) =
-            NonBlockingBuilder::default().lossy(true).thread_name("access-log").finish(writer);
-        let dropped = lines.error_counter();
-        (Self { lines, dropped }, LogGuard(guard))
+    fn over(writer: impl Write + Send + 'static) -> io::Result<(Self, LogGuard)> {
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let name = "access-log".to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn(move || write_all(&theirs, writer))?;
+        Ok((Self(shared.clone()), LogGuard { shared, thread: Some(thread) }))
     }
 
     /// Hands one line over. When the writer cannot keep up, lines are dropped and counted, requests do not wait.
     pub fn write(&self, line: &[u8]) {
-        let _ = self.lines.clone().write_all(line);
+        let mut waiting = self.0.waiting.lock();
+        if waiting.lines.len() + line.len() > MOST_WAITING {
+            drop(waiting);
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.lines.extend_from_slice(line);
     }
 
     /// How many lines were dropped so far.
     pub fn dropped(&self) -> usize {
-        self.dropped.dropped_lines()
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.shared.waiting.lock().ended = true;
+        self.shared.end.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_all(shared: &Shared, mut writer: impl Write) {
+    let mut lines = Vec::new();
+    loop {
+        let ended = {
+            let mut waiting = shared.waiting.lock();
+            if waiting.lines.is_empty() && !waiting.ended {
+                shared.end.wait_for(&mut waiting, EVERY);
+            }
+            std::mem::swap(&mut waiting.lines, &mut lines);
+            waiting.ended
+        };
+        if !lines.is_empty() {
+            // A log that cannot be written is no reason to stop serving; it is counted as dropped.
+            if writer.write_all(&lines).and_then(|()| writer.flush()).is_err() {
+                let count = lines.iter().filter(|byte| **byte == b'\n').count();
+                shared.dropped.fetch_add(count, Ordering::Relaxed);
+            }
+            lines.clear();
+        }
+        if ended {
+            return;
+        }
+        // Lines gather meanwhile; the end does not wait for it.
+        let mut waiting = shared.waiting.lock();
+        if !waiting.ended {
+            shared.end.wait_for(&mut waiting, EVERY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_written_in_its_order_by_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let (log, guard) = AccessLogWriter::file(&path).unwrap();
+        for number in 0..10_000 {
+            log.write(format!("{number}\n").as_bytes());
+        }
+        drop(guard);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, (0..10_000).map(|number| format!("{number}\n")).collect::<String>());
+        assert_eq!(log.dropped(), 0);
+    }
+
+    #[test]
+    fn a_log_that_is_too_slow_drops_and_counts() {
+        struct Never;
+        impl Write for Never {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (log, guard) = AccessLogWriter::over(Never).unwrap();
+        for _ in 0..10 {
+            log.write(b"line\n");
+        }
+        drop(guard);
+        assert_eq!(log.dropped(), 10);
     }
 }

@@ -2,12 +2,16 @@
 
 mod account;
 mod auth;
+pub(crate) mod books;
 mod concurrency;
 pub(crate) mod desk;
 mod explain;
 mod fields;
 pub(crate) mod moody_store;
+mod nodes;
 mod openapi;
 mod pages;
 mod protocol;
+mod receipts;
 mod tokens;
+mod usage;

@@ -2,5 +2,7 @@
 
 mod check;
 mod failures;
+mod nodes;
 mod tokens;
 mod tool;
+mod usage;

@@ -73,11 +73,18 @@ async fn law_7_sealed() {
     }
     // The secret token is sealed in the store, and no file but its own holds it.
     let secret = gate.secret();
-    for entry in std::fs::read_dir(gate.path("state")).expect("the state directory") {
-        let entry = entry.expect("an entry");
-        let bytes = std::fs::read(entry.path()).expect("a file");
-        let holds = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        assert_eq!(holds, entry.file_name() == "secret-token", "{:?}", entry.path());
+    let mut open = vec![gate.path("state")];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).expect("the state directory") {
+            let entry = entry.expect("an entry");
+            if entry.path().is_dir() {
+                open.push(entry.path());
+                continue;
+            }
+            let bytes = std::fs::read(entry.path()).expect("a file");
+            let holds = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert_eq!(holds, entry.file_name() == "secret-token", "{:?}", entry.path());
+        }
     }
 }
 

@@ -101,7 +101,11 @@ fn dependencies_point_one_way() {
     let mut wrong = Vec::new();
     for (room, may_use, must_not_say) in ROOMS {
         for file in files_of(room) {
-            let found = violations(room, &code_of(&file), may_use, must_not_say);
+            // The journal is a file by nature; everything else in its room is pure.
+            let journal =
+                file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("journal"));
+            let words = if journal { &[] } else { *must_not_say };
+            let found = violations(room, &code_of(&file), may_use, words);
             wrong.extend(found.into_iter().map(|what| format!("{} {what}", file.display())));
         }
     }

@@ -37,7 +37,7 @@ pub(super) const SETTABLE: [&str; 12] = [
 ];
 
 /// The fields of a token that are not a client's to set.
-const OTHERS: [&str; 6] = ["id", "token", "created_at", "seen_in_browser_at", "version", "usage"];
+const OTHERS: [&str; 7] = ["id", "token", "created_at", "seen_in_browser_at", "version", "usage", "receipt"];
 
 /// Reads the type of a token to be made. What is wrong with it, [`merge`] says with all else.
 pub(super) fn read_kind(body: &Value) -> TokenKind {

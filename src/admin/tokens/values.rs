@@ -17,7 +17,8 @@ use crate::admin::body::Body;
 use crate::admin::fields::{Field, Problems};
 use crate::admin::precondition::{ATTEMPTS, IfMatch, too_busy};
 use crate::admin::problem::{Problem, ProblemBody};
-use crate::admin::query::Query;
+use crate::admin::query::{Query, WAIT};
+use crate::admin::receipt;
 use crate::admin::schema::RotateFields;
 use crate::config::units::parse_duration;
 use crate::policy::{Policy, Status};
@@ -30,7 +31,7 @@ const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
 #[utoipa::path(post, path = "/v1/tokens/{id}/rotate", operation_id = "rotate_token", tag = "tokens", request_body = Option<RotateFields>,
     params(
         ("id" = String, Path, description = "The token's id."),
-        ("wait" = Option<String>, Query, description = "How long to wait until every node has the change."),
+        ("wait" = Option<String>, Query, description = WAIT),
         ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
     ),
     responses(
@@ -53,7 +54,7 @@ pub(in crate::admin) async fn rotate(
     if_match: IfMatch,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    query.allow_wait()?;
+    let wait = query.allow_wait()?;
     let grace = read_grace(&body)?;
     for _ in 0..ATTEMPTS {
         let stored = find(&shared, &id).await?;
@@ -68,7 +69,8 @@ pub(in crate::admin) async fn rotate(
             Written::Done { version } => {
                 // Only the old value was seen in a browser; the store forgets it with the rotation.
                 let policy = Policy { version, seen_in_browser_at: None, ..stored.policy };
-                return Ok(show(&policy, Some(value.expose().to_owned())));
+                let view = TokenView::new(&policy, Some(value.expose().to_owned()));
+                return Ok(show(version, view.with_receipt(receipt::collect(&shared, wait).await)));
             }
             Written::Conflict { version } => if_match.retry(version)?,
             Written::Missing => return Err(Problem::no_token()),

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::admin::limits::{LimitsView, UsageView};
+use crate::admin::receipt::ReceiptView;
 use crate::admin::schema;
 use crate::policy::{Grant, Operation, Policy, RateLimit, TokenId};
 use crate::store::{KeptValue, Listed, StoredToken};
@@ -94,6 +95,9 @@ pub(in crate::admin) struct TokenView {
     /// What is used; only when one token is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<UsageView>,
+    /// Whether the change is in force everywhere; only in answers to `?wait=`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
 }
 
 impl TokenView {
@@ -118,6 +122,7 @@ impl TokenView {
             seen_in_browser_at: policy.seen_in_browser_at.map(|at| at.to_string()),
             version: policy.version,
             usage: None,
+            receipt: None,
         }
     }
 
@@ -129,6 +134,12 @@ impl TokenView {
     /// Adds what is used.
     pub(in crate::admin) fn with_usage(mut self, usage: UsageView) -> Self {
         self.usage = Some(usage);
+        self
+    }
+
+    /// Adds whether the change is in force everywhere, if somebody asked.
+    pub(in crate::admin) fn with_receipt(mut self, receipt: Option<ReceiptView>) -> Self {
+        self.receipt = receipt;
         self
     }
 }

@@ -51,7 +51,7 @@ fn fills_in_every_default() {
     assert_eq!((config.threads, config.admin), (None, None));
     let path = PathBuf::from("tests/config/good/state/tollgate.redb");
     assert_eq!(config.store.url, StoreUrl::Embedded { path });
-    assert_eq!(config.store.timeout, Duration::from_millis(40));
+    assert_eq!(config.store.timeout, Duration::from_secs(1));
     assert_eq!(config.store.prefix, "tg:");
     assert_eq!(config.dialect, Dialect::Standard);
     assert!(config.master_key.is_none() && config.trusted_proxies.is_empty());

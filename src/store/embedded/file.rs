@@ -7,12 +7,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use parking_lot::RwLock;
-use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
+    WriteTransaction,
+};
 
 use super::super::StoreError;
 use super::reads::Reads;
 use super::steps::Tables;
-use super::tables::{FORMAT, META, Stopped};
+use super::tables::{COUNTERS, FORMAT, FORMAT_1, LEASES, META, Stopped, USED_1};
 
 /// Why a store's file cannot be opened. Each sentence says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +114,8 @@ impl StoreFile {
         }
     }
 
-    /// Makes the tables that are missing; `Some`: the file's format is another, nothing was changed.
+    /// Makes the tables that are missing, or brings an older file up to date; `Some`: the file's format is another,
+    /// nothing was changed.
     fn lay_out(&self) -> Result<Option<String>, Stopped> {
         let guard = self.database.read();
         let transaction = guard.as_ref().ok_or_else(closed)?.begin_write()?;
@@ -120,9 +124,11 @@ impl StoreFile {
             let found = meta.get("format")?.map(|format| format.value().to_owned());
             match found {
                 Some(found) if found == FORMAT => return Ok(None),
+                Some(found) if found == FORMAT_1 => update(&transaction)?,
                 Some(found) => return Ok(Some(found)),
-                None => meta.insert("format", FORMAT)?,
-            };
+                None => {}
+            }
+            meta.insert("format", FORMAT)?;
             Tables::open(&transaction)?;
         }
         transaction.commit()?;
@@ -174,6 +180,23 @@ impl StoreFile {
         *guard = Some(opened);
         Ok(())
     }
+}
+
+/// Brings a file of format 1 up to date. What was taken and not settled was counted when it was taken, and stays so.
+fn update(transaction: &WriteTransaction) -> Result<(), Stopped> {
+    {
+        let used = transaction.open_table(USED_1)?;
+        let mut counters = transaction.open_table(COUNTERS)?;
+        for row in used.iter()? {
+            let (key, row) = row?;
+            let [hour_start, hour, day_start, day, month_start, month, ever_start, ever] = row.value();
+            let row = [hour_start, hour, 0, day_start, day, 0, month_start, month, 0, ever_start, ever, 0, 0];
+            counters.insert(key.value(), row)?;
+        }
+    }
+    transaction.delete_table(USED_1)?;
+    transaction.delete_table(LEASES)?;
+    Ok(())
 }
 
 fn closed() -> StoreError {

@@ -1,18 +1,21 @@
 //! What is read from a snapshot of the file.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use redb::ReadTransaction;
 
 use super::super::keys::parse_pointer;
 use super::super::record::{TokenRecord, parse_account, token_name};
-use super::Listed;
+use super::super::usage::{Hours, NOBODY, sort};
+use super::super::{Listed, UsageCell, UsageRow};
 use super::tables::{
-    ACCOUNTS, DIGESTS, Stopped, TOKENS, USED, parse_fields, read_counter, read_fields, token_range,
-    unreadable,
+    ACCOUNTS, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, Stopped, TOKENS, parse_fields,
+    read_counter, read_fields, token_range, unreadable,
 };
 use crate::ledger::Counter;
 use crate::policy::record::Account;
-use crate::policy::{AccountId, PerPool, Policy, Pool, TokenDigest, TokenId};
+use crate::policy::{AccountId, Credits, Operation, PerPool, Policy, Pool, TokenDigest, TokenId};
 
 /// A snapshot.
 pub(super) struct Reads(pub(super) ReadTransaction);
@@ -62,11 +65,115 @@ impl Reads {
         parse_account(&fields, id).map(Some).map_err(|problem| unreadable(id.as_str(), &problem).into())
     }
 
-    pub(super) fn usage(&self, key: impl Fn(Pool) -> String) -> Result<PerPool<Counter>, Stopped> {
-        let used = self.0.open_table(USED)?;
+    /// Counters, and what is stranded of them.
+    pub(super) fn counters(
+        &self,
+        key: impl Fn(Pool) -> String,
+    ) -> Result<PerPool<(Counter, Credits)>, Stopped> {
+        let counters = self.0.open_table(COUNTERS)?;
         Ok(PerPool {
-            core: read_counter(&used, &key(Pool::Core))?,
-            premium: read_counter(&used, &key(Pool::Premium))?,
+            core: read_counter(&counters, &key(Pool::Core))?,
+            premium: read_counter(&counters, &key(Pool::Premium))?,
         })
     }
+
+    pub(super) fn epoch(&self, account: &AccountId) -> Result<u64, Stopped> {
+        let epochs = self.0.open_table(EPOCHS)?;
+        Ok(epochs.get(account.as_str())?.map_or(0, |epoch| epoch.value()))
+    }
+
+    /// Whether an open lease of the account may be over.
+    pub(super) fn any_expired(&self, account: &AccountId, now: Timestamp) -> Result<bool, Stopped> {
+        let account = account.as_str();
+        let due = (account, i64::MIN, 0)..=(account, now.as_microsecond(), u128::MAX);
+        Ok(self.0.open_table(EXPIRIES)?.range(due)?.next().is_some())
+    }
+
+    pub(super) fn usage(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        hours: Hours,
+    ) -> Result<Vec<UsageRow>, Stopped> {
+        let whose: BTreeSet<String> = match token {
+            Some(token) => BTreeSet::from([token.to_string()]),
+            None => self.active_in(account, hours)?,
+        };
+        let mut rows = Vec::new();
+        for token in &whose {
+            self.read_cells(account, token, hours, &mut rows)?;
+            self.read_refusals(account, token, hours, &mut rows)?;
+        }
+        sort(&mut rows);
+        Ok(rows)
+    }
+
+    /// Whose usage or refusals there are in these hours.
+    fn active_in(&self, account: &AccountId, hours: Hours) -> Result<BTreeSet<String>, Stopped> {
+        let days = self.0.open_table(DAYS)?;
+        let mut whose = BTreeSet::new();
+        // NUL: the smallest text behind the account's name.
+        let behind = format!("{account}\0");
+        for day in hours.days() {
+            for entry in days.range((day, account.as_str(), "")..(day, behind.as_str(), ""))? {
+                let (key, _) = entry?;
+                whose.insert(key.value().2.to_owned());
+            }
+        }
+        Ok(whose)
+    }
+
+    fn read_cells(
+        &self,
+        account: &AccountId,
+        token: &str,
+        hours: Hours,
+        rows: &mut Vec<UsageRow>,
+    ) -> Result<(), Stopped> {
+        let Some(id) = TokenId::parse(token) else { return Ok(()) };
+        let cells = self.0.open_table(CELLS)?;
+        let account = account.as_str();
+        let of_hours = (account, token, hours.from, "")..(account, token, hours.to.max(hours.from), "");
+        for entry in cells.range(of_hours)? {
+            let (key, row) = entry?;
+            let (_, _, hour, what) = key.value();
+            let (pool, operation, dataset) =
+                parse_what(what).ok_or_else(|| unreadable("of usage", &"it names no pool or operation"))?;
+            let [requests, credits, bytes] = row.value();
+            let cell = UsageCell { hour, dataset: dataset.to_owned(), operation, requests, credits, bytes };
+            rows.push(UsageRow::Used { token: id.clone(), pool, cell });
+        }
+        Ok(())
+    }
+
+    fn read_refusals(
+        &self,
+        account: &AccountId,
+        token: &str,
+        hours: Hours,
+        rows: &mut Vec<UsageRow>,
+    ) -> Result<(), Stopped> {
+        let id = TokenId::parse(token);
+        if id.is_none() && token != NOBODY {
+            return Ok(());
+        }
+        let refusals = self.0.open_table(REFUSALS)?;
+        let account = account.as_str();
+        let of_hours = (account, token, hours.from, "")..(account, token, hours.to.max(hours.from), "");
+        for entry in refusals.range(of_hours)? {
+            let (key, count) = entry?;
+            let (_, _, hour, code) = key.value();
+            let (code, count) = (code.to_owned(), count.value());
+            rows.push(UsageRow::Refused { token: id.clone(), hour, code, count });
+        }
+        Ok(())
+    }
+}
+
+/// Reads `pool/operation/dataset`.
+fn parse_what(what: &str) -> Option<(Pool, Operation, &str)> {
+    let (pool, rest) = what.split_once('/')?;
+    let (operation, dataset) = rest.split_once('/')?;
+    let pool = Pool::ALL.into_iter().find(|known| known.as_str() == pool)?;
+    Some((pool, Operation::parse(operation)?, dataset))
 }

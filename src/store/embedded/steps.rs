@@ -3,31 +3,39 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::super::keys::{parse_pointer, pointer_text};
-use super::super::record::{
-    Fields, Kept, TokenRecord, account_fields, edited, parse_budget, parse_terms, token_name,
-};
-use super::super::{StoreError, record};
+use super::super::keys::pointer_text;
+use super::super::record::{Fields, Kept, TokenRecord, account_fields, edited, token_name};
+use super::super::{Event, StoreError, Written, record};
 use super::tables::{
-    ACCOUNTS, DIGESTS, LEASES, Lease, PACE, Stopped, TOKENS, USED, counter_row, fields_text, read_counter,
-    read_fields, unreadable, used_by_account, used_by_token,
+    ACCOUNTS, BATCHES, CELLS, COUNTERS, CellKey, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, LEASES, PACE,
+    REFUSALS, Row, Stopped, TOKENS, fields_text, read_fields, unreadable,
 };
-use super::{Charge, Settlement, Written, lease_key};
-use crate::ledger::{Books, Cell, Taken, Terms, take};
 use crate::policy::record::Account;
-use crate::policy::{AccountId, Credits, Token, TokenDigest, TokenId};
+use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId};
+
+mod leases;
+mod usage;
 
 /// The tables of a transaction, to be changed.
 pub(super) struct Tables<'txn> {
     accounts: Table<'txn, &'static str, &'static str>,
     tokens: Table<'txn, &'static str, &'static str>,
     digests: Table<'txn, &'static str, &'static str>,
-    used: Table<'txn, &'static str, [i64; 8]>,
+    counters: Table<'txn, &'static str, Row>,
     pace: Table<'txn, &'static str, i64>,
     leases: Table<'txn, u128, &'static str>,
+    expiries: Table<'txn, (&'static str, i64, u128), ()>,
+    forgets: Table<'txn, (i64, u128), ()>,
+    epochs: Table<'txn, &'static str, u64>,
+    cells: Table<'txn, CellKey, [u64; 3]>,
+    refusals: Table<'txn, CellKey, u64>,
+    days: Table<'txn, (i64, &'static str, &'static str), ()>,
+    batches: Table<'txn, u128, i64>,
+    /// What happened; told once it is on the disk.
+    pub(super) events: Vec<Event>,
 }
 
 /// A new value for a token.
@@ -40,9 +48,6 @@ pub(super) struct Rotation {
     pub(super) grace: Duration,
 }
 
-/// How long things are kept that say nothing any more.
-const SWEEP_MARGIN: SignedDuration = SignedDuration::from_hours(1);
-
 fn taken_already(what: &str) -> Stopped {
     StoreError::Unavailable(format!("{what} belongs to another token already; make a new one")).into()
 }
@@ -53,10 +58,37 @@ impl<'txn> Tables<'txn> {
             accounts: transaction.open_table(ACCOUNTS)?,
             tokens: transaction.open_table(TOKENS)?,
             digests: transaction.open_table(DIGESTS)?,
-            used: transaction.open_table(USED)?,
+            counters: transaction.open_table(COUNTERS)?,
             pace: transaction.open_table(PACE)?,
             leases: transaction.open_table(LEASES)?,
+            expiries: transaction.open_table(EXPIRIES)?,
+            forgets: transaction.open_table(FORGETS)?,
+            epochs: transaction.open_table(EPOCHS)?,
+            cells: transaction.open_table(CELLS)?,
+            refusals: transaction.open_table(REFUSALS)?,
+            days: transaction.open_table(DAYS)?,
+            batches: transaction.open_table(BATCHES)?,
+            events: Vec::new(),
         })
+    }
+
+    /// Moves an account's epoch on: something was changed in this step.
+    fn next_epoch(&mut self, account: &AccountId) -> Result<u64, Stopped> {
+        let epoch = self.epochs.get(account.as_str())?.map_or(0, |epoch| epoch.value()) + 1;
+        self.epochs.insert(account.as_str(), epoch)?;
+        Ok(epoch)
+    }
+
+    fn token_changed(&mut self, account: &AccountId, token: &TokenId, version: u64) -> Result<(), Stopped> {
+        let epoch = self.next_epoch(account)?;
+        self.events.push(Event::Policy { token: token.clone(), version, epoch });
+        Ok(())
+    }
+
+    fn account_changed(&mut self, account: &AccountId) -> Result<(), Stopped> {
+        let epoch = self.next_epoch(account)?;
+        self.events.push(Event::Account { epoch });
+        Ok(())
     }
 
     fn token(&self, account: &AccountId, id: &TokenId) -> Result<Option<TokenRecord>, Stopped> {
@@ -81,7 +113,7 @@ impl<'txn> Tables<'txn> {
         let (account, id) = (&token.policy.account, &token.policy.id);
         self.tokens.insert(token_name(account, id).as_str(), fields_text(&token.to_fields()).as_str())?;
         self.digests.insert(token.digest.to_hex().as_str(), pointer_text(account, id).as_str())?;
-        Ok(())
+        self.token_changed(account, id, token.policy.version)
     }
 
     pub(super) fn create_token(&mut self, token: &TokenRecord) -> Result<(), Stopped> {
@@ -96,26 +128,30 @@ impl<'txn> Tables<'txn> {
         self.keep_token(token)
     }
 
-    pub(super) fn put_token(&mut self, name: &str, edits: Fields, version: u64) -> Result<Written, Stopped> {
-        let stored = read_fields(&self.tokens, name)?;
-        let (text, written) = match put(name, stored, edits, version)? {
+    pub(super) fn put_policy(&mut self, policy: &Policy) -> Result<Written, Stopped> {
+        let name = token_name(&policy.account, &policy.id);
+        let stored = read_fields(&self.tokens, &name)?;
+        let edits = edited(record::policy_fields(policy), &record::TOKEN_FIELDS);
+        let (text, version) = match put(&name, stored, edits, policy.version)? {
             Ok(done) => done,
             Err(undone) => return Ok(undone),
         };
-        self.tokens.insert(name, text.as_str())?;
-        Ok(written)
+        self.tokens.insert(name.as_str(), text.as_str())?;
+        self.token_changed(&policy.account, &policy.id, version)?;
+        Ok(Written::Done { version })
     }
 
     pub(super) fn put_account(&mut self, account: &Account) -> Result<Written, Stopped> {
         let name = account.id.as_str();
         let stored = read_fields(&self.accounts, name)?;
         let edits = edited(account_fields(account), &record::ACCOUNT_FIELDS);
-        let (text, written) = match put(name, stored, edits, account.version)? {
+        let (text, version) = match put(name, stored, edits, account.version)? {
             Ok(done) => done,
             Err(undone) => return Ok(undone),
         };
         self.accounts.insert(name, text.as_str())?;
-        Ok(written)
+        self.account_changed(&account.id)?;
+        Ok(Written::Done { version })
     }
 
     pub(super) fn rotate_token(&mut self, rotation: Rotation, now: Timestamp) -> Result<Written, Stopped> {
@@ -153,102 +189,18 @@ impl<'txn> Tables<'txn> {
         }
         self.create_token(first)?;
         self.accounts.insert(account.id.as_str(), fields_text(&account_fields(account)).as_str())?;
+        self.account_changed(&account.id)?;
         Ok(true)
-    }
-
-    pub(super) fn take(&mut self, charge: &Charge, now: Timestamp) -> Result<Taken, Stopped> {
-        if let Some(lease) = self.lease(charge, now)? {
-            let answer = lease.answer();
-            return answer.ok_or_else(|| unreadable("of a lease", &"it is not of its form").into());
-        }
-        let terms = self.terms(charge)?;
-        let by_token = used_by_token(&charge.account, &charge.token, charge.pool);
-        let by_account = used_by_account(&charge.account, charge.pool);
-        let pace = token_name(&charge.account, &charge.token);
-        let before = Books {
-            token: read_counter(&self.used, &by_token)?,
-            account: read_counter(&self.used, &by_account)?,
-            cell: Cell(self.pace.get(pace.as_str())?.map_or(0, |cell| cell.value())),
-        };
-        let mut books = before;
-        let taken = take(&mut books, &terms, charge.cost, now);
-        if let Taken::Granted(standing) = &taken {
-            self.used.insert(by_token.as_str(), counter_row(&books.token))?;
-            self.used.insert(by_account.as_str(), counter_row(&books.account))?;
-            if books.cell != before.cell {
-                self.pace.insert(pace.as_str(), books.cell.0)?;
-            }
-            self.leases.insert(lease_key(charge.lease), Lease::new(charge, standing).to_text().as_str())?;
-        }
-        Ok(taken)
-    }
-
-    fn terms(&self, charge: &Charge) -> Result<Terms, Stopped> {
-        let name = token_name(&charge.account, &charge.token);
-        let token = read_fields(&self.tokens, &name)?.ok_or_else(|| unreadable(&name, &"there is none"))?;
-        let (limit, rate) =
-            parse_terms(&token, charge.pool).map_err(|problem| unreadable(&name, &problem))?;
-        let name = charge.account.as_str();
-        let account = read_fields(&self.accounts, name)?.ok_or_else(|| unreadable(name, &"there is none"))?;
-        let budget = parse_budget(&account, charge.pool).map_err(|problem| unreadable(name, &problem))?;
-        Ok(Terms { limit, budget, rate })
-    }
-
-    /// The lease of a charge, if it is there and its time is not over.
-    fn lease(&self, charge: &Charge, now: Timestamp) -> Result<Option<Lease>, Stopped> {
-        let Some(text) = self.leases.get(lease_key(charge.lease))? else { return Ok(None) };
-        let lease =
-            Lease::parse(text.value()).ok_or_else(|| unreadable("of a lease", &"it is not of its form"))?;
-        Ok(Some(lease).filter(|lease| lease.is_of(charge) && !lease.is_over(now)))
-    }
-
-    pub(super) fn settle(&mut self, settlements: &[Settlement], now: Timestamp) -> Result<(), Stopped> {
-        for Settlement { charge, spent } in settlements {
-            let Some(lease) = self.lease(charge, now)? else { continue };
-            self.leases.remove(lease_key(charge.lease))?;
-            let back = Credits(lease.cost.saturating_sub(spent.0));
-            let Some(taken_at) = lease.taken_at().filter(|_| back.0 > 0) else { continue };
-            let by_token = used_by_token(&charge.account, &charge.token, charge.pool);
-            for key in [by_token, used_by_account(&charge.account, charge.pool)] {
-                let mut counter = read_counter(&self.used, &key)?;
-                counter.give_back(back, taken_at);
-                self.used.insert(key.as_str(), counter_row(&counter))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets what says nothing any more: leases that are spent in full, digests whose grace is over, throttles
-    /// that are at rest.
-    pub(super) fn sweep(&mut self, now: Timestamp) -> Result<(), Stopped> {
-        // Not to the minute: a clock that steps back a little must find what it knew.
-        let past = now.checked_sub(SWEEP_MARGIN).unwrap_or(Timestamp::MIN);
-        self.leases.retain(|_, text| Lease::parse(text).is_none_or(|lease| !lease.is_over(past)))?;
-        self.pace.retain(|_, cell| cell > past.as_microsecond())?;
-        let mut over = Vec::new();
-        for entry in self.digests.iter()? {
-            let (digest, pointer) = entry?;
-            let token =
-                parse_pointer(pointer.value()).and_then(|(account, id)| self.token(&account, &id).ok()?);
-            let parsed = TokenDigest::parse_hex(digest.value());
-            if token.zip(parsed).is_some_and(|(token, parsed)| !token.answers_to(&parsed, past)) {
-                over.push(digest.value().to_owned());
-            }
-        }
-        for digest in over {
-            self.digests.remove(digest.as_str())?;
-        }
-        Ok(())
     }
 }
 
-/// Puts edits into a record's fields, if `version` is the stored version: the record's new text, or why not.
+/// Puts edits into a record's fields, if `version` is the stored version: the record's new text and version, or why not.
 fn put(
     name: &str,
     stored: Option<Fields>,
     edits: Fields,
     version: u64,
-) -> Result<Result<(String, Written), Written>, Stopped> {
+) -> Result<Result<(String, u64), Written>, Stopped> {
     let Some(mut fields) = stored else { return Ok(Err(Written::Missing)) };
     let found = fields.get("version").and_then(|text| text.parse().ok());
     let found: u64 = found.ok_or_else(|| unreadable(name, &"`version` is not a number"))?;
@@ -257,5 +209,5 @@ fn put(
     }
     fields.extend(edits);
     fields.insert("version".to_owned(), (version + 1).to_string());
-    Ok(Ok((fields_text(&fields), Written::Done { version: version + 1 })))
+    Ok(Ok((fields_text(&fields), version + 1)))
 }

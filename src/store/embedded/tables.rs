@@ -6,34 +6,55 @@
 //! | `accounts` | account | the record's fields as a JSON object |
 //! | `tokens` | `account/id` | the record's fields as a JSON object |
 //! | `digests` | hex of SHA-256 of a value | `account/id`; a hint, the record decides |
-//! | `used` | `account/id/pool`, `account/pool` | start (s) and credits of hour, day, month, ever |
+//! | `counters` | `account/id/pool`, `account/pool` | for hour, day, month, ever: start (s), used, leased; then stranded |
 //! | `pace` | `account/id` | theoretical arrival time, µs |
-//! | `leases` | ULID | a taking that is not settled, as JSON |
+//! | `leases` | ULID | a lease as JSON ([`super::kept`]) |
+//! | `expiries` | account, µs, ULID | an open lease, by when it expires; one that says nothing any more is skipped |
+//! | `forgets` | µs, ULID | a lease that is not open, by when it is forgotten |
+//! | `epochs` | account | the account's epoch |
+//! | `cells` | account, id, hour (s), `pool/operation/dataset` | requests, credits, bytes |
+//! | `refusals` | account, id or `-`, hour (s), code | how many |
+//! | `days` | day (s), account, id or `-` | says that there are cells or refusals of that day |
+//! | `batches` | ULID | refusals that are counted, by their batch: when, µs |
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
 use redb::{ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
 
+use super::super::StoreError;
 use super::super::record::{BadRecord, Fields, token_name};
-use super::super::{LEASE_LIFE, StoreError};
-use crate::ledger::{Counter, Slot, Standing, Taken};
-use crate::policy::{AccountId, Credits, Limit, Pool, TokenId};
+use crate::ledger::{Counter, Slot};
+use crate::policy::{AccountId, Credits, Pool, TokenId};
 
 /// A table of texts by texts.
 pub(super) type Texts = TableDefinition<'static, &'static str, &'static str>;
+/// Counters, as rows.
+pub(super) type Row = [i64; 13];
+/// Whose, whose, when, what.
+pub(super) type CellKey = (&'static str, &'static str, i64, &'static str);
 
 pub(super) const META: Texts = TableDefinition::new("meta");
 pub(super) const ACCOUNTS: Texts = TableDefinition::new("accounts");
 pub(super) const TOKENS: Texts = TableDefinition::new("tokens");
 pub(super) const DIGESTS: Texts = TableDefinition::new("digests");
-pub(super) const USED: TableDefinition<'static, &'static str, [i64; 8]> = TableDefinition::new("used");
+pub(super) const COUNTERS: TableDefinition<'static, &'static str, Row> = TableDefinition::new("counters");
 pub(super) const PACE: TableDefinition<'static, &'static str, i64> = TableDefinition::new("pace");
 pub(super) const LEASES: TableDefinition<'static, u128, &'static str> = TableDefinition::new("leases");
+pub(super) const EXPIRIES: TableDefinition<'static, (&'static str, i64, u128), ()> =
+    TableDefinition::new("expiries");
+pub(super) const FORGETS: TableDefinition<'static, (i64, u128), ()> = TableDefinition::new("forgets");
+pub(super) const EPOCHS: TableDefinition<'static, &'static str, u64> = TableDefinition::new("epochs");
+pub(super) const CELLS: TableDefinition<'static, CellKey, [u64; 3]> = TableDefinition::new("cells");
+pub(super) const REFUSALS: TableDefinition<'static, CellKey, u64> = TableDefinition::new("refusals");
+pub(super) const DAYS: TableDefinition<'static, (i64, &'static str, &'static str), ()> =
+    TableDefinition::new("days");
+pub(super) const BATCHES: TableDefinition<'static, u128, i64> = TableDefinition::new("batches");
+
+/// The counters of format 1: start and credits of hour, day, month, ever.
+pub(super) const USED_1: TableDefinition<'static, &'static str, [i64; 8]> = TableDefinition::new("used");
 
 /// The layout described above.
-pub(super) const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "2";
+/// The layout before leases; it is brought up to date when the file is opened.
+pub(super) const FORMAT_1: &str = "1";
 
 /// Why a step did not come to an end.
 #[derive(Debug)]
@@ -96,104 +117,32 @@ pub(super) fn unreadable(key: &str, why: &impl ToString) -> StoreError {
     StoreError::Unreadable { key: key.to_owned(), why: why.to_string() }
 }
 
-/// Reads a counter; one that was never written is empty.
+/// Reads a counter, and what is stranded of it; one that was never written is empty.
 pub(super) fn read_counter(
-    table: &impl ReadableTable<&'static str, [i64; 8]>,
+    table: &impl ReadableTable<&'static str, Row>,
     key: &str,
-) -> Result<Counter, Stopped> {
-    let Some(row) = table.get(key)? else { return Ok(Counter::default()) };
-    let [hour_start, hour, day_start, day, month_start, month, ever_start, ever] = row.value();
-    let slot = |start, used| Slot { start, used: u64::try_from(used).unwrap_or(0) };
-    Ok(Counter {
-        hour: slot(hour_start, hour),
-        day: slot(day_start, day),
-        month: slot(month_start, month),
-        ever: slot(ever_start, ever),
-    })
+) -> Result<(Counter, Credits), Stopped> {
+    let Some(row) = table.get(key)? else { return Ok(Default::default()) };
+    let [hs, hu, hl, ds, du, dl, ms, mu, ml, es, eu, el, stranded] = row.value();
+    let credits = |number| u64::try_from(number).unwrap_or(0);
+    let slot = |start, used, leased| Slot { start, used: credits(used), leased: credits(leased) };
+    let counter = Counter {
+        hour: slot(hs, hu, hl),
+        day: slot(ds, du, dl),
+        month: slot(ms, mu, ml),
+        ever: slot(es, eu, el),
+    };
+    Ok((counter, Credits(credits(stranded))))
 }
 
 /// A counter as a row.
-pub(super) fn counter_row(counter: &Counter) -> [i64; 8] {
-    let used = |slot: Slot| i64::try_from(slot.used).unwrap_or(i64::MAX);
+pub(super) fn counter_row(counter: &Counter, stranded: Credits) -> Row {
+    let number = |credits| i64::try_from(credits).unwrap_or(i64::MAX);
+    let slot = |slot: Slot| (slot.start, number(slot.used), number(slot.leased));
     let Counter { hour, day, month, ever } = *counter;
-    [hour.start, used(hour), day.start, used(day), month.start, used(month), ever.start, used(ever)]
-}
-
-/// A taking that is not settled: what was taken, and what was answered, so that asking again answers the same.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Lease {
-    account: String,
-    token: String,
-    pool: String,
-    pub(super) cost: u64,
-    taken_at: i64,
-    used: u64,
-    limit: Option<String>,
-    remaining: Option<u64>,
-    resets_in: Option<u64>,
-    burst_left: Option<u32>,
-}
-
-impl Lease {
-    /// The lease of a charge that was granted.
-    pub(super) fn new(charge: &super::Charge, standing: &Standing) -> Self {
-        Self {
-            account: charge.account.to_string(),
-            token: charge.token.to_string(),
-            pool: charge.pool.as_str().to_owned(),
-            cost: charge.cost.0,
-            taken_at: standing.at.as_microsecond(),
-            used: standing.used.0,
-            limit: standing.limit.map(|limit| limit.to_string()),
-            remaining: standing.remaining.map(|credits| credits.0),
-            resets_in: standing.resets_in.map(|time| time.as_secs()),
-            burst_left: standing.burst_left,
-        }
-    }
-
-    /// Takes back what [`Lease::to_text`] made; `None`: it is no lease.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
-    }
-
-    /// The lease as it is kept.
-    pub(super) fn to_text(&self) -> String {
-        serde_json::json!(self).to_string()
-    }
-
-    /// When it was taken.
-    pub(super) fn taken_at(&self) -> Option<Timestamp> {
-        Timestamp::from_microsecond(self.taken_at).ok()
-    }
-
-    /// Whether it is so old that it counts as spent in full.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        let life = SignedDuration::try_from(LEASE_LIFE).unwrap_or(SignedDuration::MAX);
-        self.taken_at().is_none_or(|taken| now.duration_since(taken) >= life)
-    }
-
-    /// Whether it is the lease of this charge.
-    pub(super) fn is_of(&self, charge: &super::Charge) -> bool {
-        self.account == charge.account.as_str()
-            && self.token == charge.token.as_str()
-            && self.pool == charge.pool.as_str()
-    }
-
-    /// What was answered when it was taken.
-    pub(super) fn answer(&self) -> Option<Taken> {
-        let limit = match &self.limit {
-            Some(text) => Some(Limit::parse(text).ok()?),
-            None => None,
-        };
-        Some(Taken::Granted(Standing {
-            used: Credits(self.used),
-            limit,
-            remaining: self.remaining.map(Credits),
-            resets_in: self.resets_in.map(Duration::from_secs),
-            burst_left: self.burst_left,
-            at: self.taken_at()?,
-        }))
-    }
+    let ((hs, hu, hl), (ds, du, dl)) = (slot(hour), slot(day));
+    let ((ms, mu, ml), (es, eu, el)) = (slot(month), slot(ever));
+    [hs, hu, hl, ds, du, dl, ms, mu, ml, es, eu, el, number(stranded.0)]
 }
 
 /// The first and the first-behind-the-last key of an account's tokens, behind `after` if there is one.

@@ -6,9 +6,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
-use super::super::StoreError;
+use super::super::{Event, Retention, StoreError};
 use super::Clock;
 use super::file::StoreFile;
 use super::steps::Tables;
@@ -19,6 +19,9 @@ const MAX_BATCH: usize = 1024;
 
 /// How often what is over is swept away.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_mins(10);
+
+/// How many leases that are over are forgotten with each transaction, beside two for each step: more than can come new.
+const FORGOTTEN: usize = 64;
 
 /// A step that waits for its turn, and then for its commit.
 trait Job: Send {
@@ -71,9 +74,14 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(file: Arc<StoreFile>, clock: Clock) -> std::io::Result<Self> {
+    pub(super) fn start(
+        file: Arc<StoreFile>,
+        clock: Clock,
+        retention: Retention,
+        events: broadcast::Sender<Event>,
+    ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel();
-        let write = move || write_all(&file, &clock, &jobs);
+        let write = move || write_all(&file, &clock, retention, &events, &jobs);
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(write)?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -102,22 +110,34 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(file: &StoreFile, clock: &Clock, jobs: &Receiver<Box<dyn Job>>) {
+fn write_all(
+    file: &StoreFile,
+    clock: &Clock,
+    retention: Retention,
+    events: &broadcast::Sender<Event>,
+    jobs: &Receiver<Box<dyn Job>>,
+) {
     let mut swept: Option<Timestamp> = None;
     while let Ok(first) = jobs.recv() {
         let mut batch: Vec<_> = std::iter::once(first).chain(jobs.try_iter()).take(MAX_BATCH).collect();
         let now = clock.now();
         let sweep = swept.is_none_or(|last| now.duration_since(last).abs() >= SWEEP_EVERY);
+        let mut happened = Vec::new();
         let committed = file.write(|tables| {
             if sweep {
-                tables.sweep(now)?;
+                tables.sweep(retention, now)?;
             }
-            batch.iter_mut().try_for_each(|job| job.run(tables, clock.now())).map_err(Stopped::Failed)
+            tables.forget_leases(FORGOTTEN + 2 * batch.len(), now)?;
+            batch.iter_mut().try_for_each(|job| job.run(tables, clock.now())).map_err(Stopped::Failed)?;
+            happened = std::mem::take(&mut tables.events);
+            Ok(())
         });
         if let Err(why) = &committed {
             tracing::error!(error = %why, steps = batch.len(), "the store's file cannot be written");
-        } else if sweep {
-            swept = Some(now);
+        } else {
+            swept = if sweep { Some(now) } else { swept };
+            // Before the callers hear of it. Where nobody listens, nothing is told.
+            happened.drain(..).for_each(|event| drop(events.send(event)));
         }
         for job in batch {
             job.answer(committed.as_ref().copied().map_err(String::as_str));

@@ -218,14 +218,14 @@ impl TokenRecord {
     }
 }
 
-/// What a token may draw from a pool, and how fast. Reads no other field: a taking reads as little as it must.
-pub(in crate::store) fn parse_terms(
-    fields: &Fields,
-    pool: Pool,
-) -> Result<(Option<Limit>, Option<RateLimit>), BadRecord> {
-    let fields = Reader(fields);
-    let limit = fields.limit(limit_field(pool))?;
-    Ok((limit, fields.rate()?))
+/// What a token may draw from a pool. Reads no other field: a reserve reads as little as it must.
+pub(in crate::store) fn parse_limit(fields: &Fields, pool: Pool) -> Result<Option<Limit>, BadRecord> {
+    Reader(fields).limit(limit_field(pool))
+}
+
+/// How fast a token's requests may come. Reads no other field.
+pub(in crate::store) fn parse_rate(fields: &Fields) -> Result<Option<RateLimit>, BadRecord> {
+    Reader(fields).rate()
 }
 
 /// What an account may draw from a pool. Reads no other field.

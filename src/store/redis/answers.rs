@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use redis::{FromRedisValue, Value};
+use ulid::Ulid;
 
 use super::super::record::Fields;
-use super::super::{StoreError, Written};
-use crate::ledger::{Counter, Slot, Standing, Taken};
+use super::super::{NodeId, NodeReport, Paced, StoreError, Written};
+use crate::ledger::lease::{Grant, Reserved};
+use crate::ledger::pace::LONGEST_HOLD;
+use crate::ledger::{Counter, Slot};
 use crate::policy::{Credits, Limit};
 
 /// The error for an answer that no script of ours gives.
@@ -40,19 +43,23 @@ pub(super) fn time(answer: Value) -> Result<Timestamp, StoreError> {
     micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()).ok_or_else(|| strange("TIME"))
 }
 
-/// A counter's hash.
-pub(super) fn counter(answer: Value, key: &str) -> Result<Counter, StoreError> {
-    let Some(fields) = fields(answer, key)? else { return Ok(Counter::default()) };
-    let number = |name: String| fields.get(&name).and_then(|text| text.parse::<u64>().ok());
-    let slot = |name: &str| {
-        let start = number(format!("{name}_start")).and_then(|start| i64::try_from(start).ok());
-        let used = number(format!("{name}_used"));
-        match (start, used) {
-            (Some(start), Some(used)) => Ok(Slot { start, used }),
-            _ => Err(unreadable(key, &"it is not a counter")),
-        }
+/// A counter's hash, and what is stranded of it. One from before there were leases has leased nothing.
+pub(super) fn counter(answer: Value, key: &str) -> Result<(Counter, Credits), StoreError> {
+    let Some(fields) = fields(answer, key)? else { return Ok(Default::default()) };
+    let number = |name: String, otherwise: Option<u64>| match fields.get(&name) {
+        Some(text) => text.parse::<u64>().map_err(|_| unreadable(key, &"it is not a counter")),
+        None => otherwise.ok_or_else(|| unreadable(key, &"it is not a counter")),
     };
-    Ok(Counter { hour: slot("hour")?, day: slot("day")?, month: slot("month")?, ever: slot("ever")? })
+    let slot = |name: &str| {
+        let start = i64::try_from(number(format!("{name}_start"), None)?);
+        let start = start.map_err(|_| unreadable(key, &"it is not a counter"))?;
+        let (used, leased) =
+            (number(format!("{name}_used"), None)?, number(format!("{name}_leased"), Some(0))?);
+        Ok::<_, StoreError>(Slot { start, used, leased })
+    };
+    let counter =
+        Counter { hour: slot("hour")?, day: slot("day")?, month: slot("month")?, ever: slot("ever")? };
+    Ok((counter, Credits(number("stranded".to_owned(), Some(0))?)))
 }
 
 /// Reads what may be empty; the outer `None`: it is neither empty nor of its form.
@@ -68,63 +75,114 @@ fn seconds(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_secs)
 }
 
-/// What `take.lua` answers.
-pub(super) fn taken(answer: Value) -> Result<Taken, StoreError> {
-    let answer = texts(answer, "take.lua")?;
-    let answer: Vec<&str> = answer.iter().map(String::as_str).collect();
-    read_taken(&answer)?.ok_or_else(|| strange("take.lua"))
+fn micros(text: &str) -> Option<Duration> {
+    text.parse().ok().map(Duration::from_micros)
 }
 
-fn read_taken(answer: &[&str]) -> Result<Option<Taken>, StoreError> {
-    Ok(match *answer {
-        ["granted", used, limit, remaining, resets_in, burst_left, at] => {
-            read_standing([used, limit, remaining, resets_in, burst_left, at]).map(Taken::Granted)
+/// Reads the words a script answers with; `read` gives `None` for what is none of its answers.
+fn words<T>(answer: Value, script: &str, read: impl FnOnce(&[&str]) -> Option<T>) -> Result<T, StoreError> {
+    let answer = texts(answer, script)?;
+    let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+    match words[..] {
+        ["unreadable", key, why] => Err(unreadable(key, &why)),
+        _ => read(&words).ok_or_else(|| strange(script)),
+    }
+}
+
+/// What `reserve.lua` answers.
+pub(super) fn reserved(answer: Value) -> Result<Reserved, StoreError> {
+    words(answer, "reserve.lua", |words| match *words {
+        ["granted", granted, used, leased, limit, free, resets_in, valid_for, at] => {
+            Some(Reserved::Granted(Grant {
+                granted: Credits(granted.parse().ok()?),
+                used: Credits(used.parse().ok()?),
+                leased: Credits(leased.parse().ok()?),
+                limit: maybe(limit, |text| Limit::parse(text).ok())?,
+                free: maybe(free, |text| text.parse().ok().map(Credits))?,
+                resets_in: maybe(resets_in, seconds)?,
+                valid_for: micros(valid_for)?,
+                at: Timestamp::from_microsecond(at.parse().ok()?).ok()?,
+            }))
         }
-        ["rate_limited", wait] => {
-            let retry_after = wait.parse().ok().map(Duration::from_micros);
-            retry_after.map(|retry_after| Taken::RateLimited { retry_after })
+        ["credits_exhausted", resets_in, recallable] => {
+            let (retry_after, recallable) = (maybe(resets_in, seconds)?, recallable == "yes");
+            Some(Reserved::CreditsExhausted { retry_after, recallable })
         }
-        ["credits_exhausted", resets] => {
-            maybe(resets, seconds).map(|retry_after| Taken::CreditsExhausted { retry_after })
+        ["budget_exhausted", resets_in, recallable] => {
+            let (retry_after, recallable) = (maybe(resets_in, seconds)?, recallable == "yes");
+            Some(Reserved::BudgetExhausted { retry_after, recallable })
         }
-        ["budget_exhausted", resets] => {
-            maybe(resets, seconds).map(|retry_after| Taken::BudgetExhausted { retry_after })
-        }
-        ["unreadable", key, why] => return Err(unreadable(key, &why)),
+        ["void"] => Some(Reserved::Void),
         _ => None,
     })
 }
 
-fn read_standing([used, limit, remaining, resets_in, burst_left, at]: [&str; 6]) -> Option<Standing> {
-    Some(Standing {
-        used: Credits(used.parse().ok()?),
-        limit: maybe(limit, |text| Limit::parse(text).ok())?,
-        remaining: maybe(remaining, |text| text.parse().ok().map(Credits))?,
-        resets_in: maybe(resets_in, seconds)?,
-        burst_left: maybe(burst_left, |text| text.parse().ok())?,
-        at: Timestamp::from_microsecond(at.parse().ok()?).ok()?,
+/// What `shrink.lua` and `settle.lua` answer.
+pub(super) fn done(answer: Value, script: &str) -> Result<(), StoreError> {
+    words(answer, script, |words| match *words {
+        ["done" | "settled" | "unknown"] => Some(()),
+        _ => None,
     })
 }
 
-/// What `settle.lua` answers.
-pub(super) fn settled(answer: Value) -> Result<(), StoreError> {
-    let answer = texts(answer, "settle.lua")?;
-    match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["settled" | "unknown"] => Ok(()),
-        ["unreadable", key, why] => Err(unreadable(key, &why)),
-        _ => Err(strange("settle.lua")),
+/// What `renew.lua` answers to so many leases.
+pub(super) fn renewed(answer: Value, leases: usize) -> Result<Vec<bool>, StoreError> {
+    words(answer, "renew.lua", |words| {
+        let open = |word: &&str| match *word {
+            "open" => Some(true),
+            "over" => Some(false),
+            _ => None,
+        };
+        Some(words.iter().map(open).collect::<Option<Vec<_>>>()?).filter(|open| open.len() == leases)
+    })
+}
+
+/// What `pace.lua` answers.
+pub(super) fn paced(answer: Value) -> Result<Paced, StoreError> {
+    words(answer, "pace.lua", |words| match *words {
+        ["unlimited"] => Some(Paced::Unlimited),
+        ["passes", count] => Some(Paced::Passes { count: count.parse().ok()?, hold: LONGEST_HOLD }),
+        ["wait", wait] => Some(Paced::Wait { retry_after: micros(wait)? }),
+        _ => None,
+    })
+}
+
+/// A number.
+pub(super) fn number(answer: Value, what: &str) -> Result<u64, StoreError> {
+    let number = Option::<u64>::from_redis_value(answer).map_err(|_| strange(what))?;
+    Ok(number.unwrap_or(0))
+}
+
+/// What `nodes.lua` lists, in order of the nodes' names.
+pub(super) fn nodes(answer: Value, key: &str) -> Result<Vec<NodeReport>, StoreError> {
+    let answer = texts(answer, "nodes.lua")?;
+    let mut nodes = Vec::with_capacity(answer.len() / 2);
+    for pair in answer.chunks(2) {
+        let report = match pair {
+            [node, report] => node_report(node, report),
+            _ => None,
+        };
+        nodes.push(report.ok_or_else(|| unreadable(key, &"it holds what is no node's report"))?);
     }
+    nodes.sort_by_key(|report| report.node);
+    Ok(nodes)
+}
+
+fn node_report(node: &str, report: &str) -> Option<NodeReport> {
+    let mut parts = report.splitn(5, '|');
+    let epoch = parts.next()?.parse().ok()?;
+    let seen_at = Timestamp::from_microsecond(parts.next()?.parse().ok()?).ok()?;
+    let leased = Credits(parts.next()?.parse().ok()?);
+    let name = parts.nth(1)?.to_owned();
+    Some(NodeReport { node: NodeId(Ulid::from_string(node).ok()?), epoch, seen_at, leased, name })
 }
 
 /// What `put.lua` answers.
 pub(super) fn written(answer: Value) -> Result<Written, StoreError> {
-    let answer = texts(answer, "put.lua")?;
-    let number = |text: &str| text.parse().map_err(|_| strange("put.lua"));
-    match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["done", version] => Ok(Written::Done { version: number(version)? }),
-        ["conflict", version] => Ok(Written::Conflict { version: number(version)? }),
-        ["missing"] => Ok(Written::Missing),
-        ["unreadable", key, why] => Err(unreadable(key, &why)),
-        _ => Err(strange("put.lua")),
-    }
+    words(answer, "put.lua", |words| match *words {
+        ["done", version] => Some(Written::Done { version: version.parse().ok()? }),
+        ["conflict", version] => Some(Written::Conflict { version: version.parse().ok()? }),
+        ["missing"] => Some(Written::Missing),
+        _ => None,
+    })
 }

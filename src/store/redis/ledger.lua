@@ -1,6 +1,6 @@
--- The ledger's arithmetic, as in src/ledger: calendar periods, counters, throttle. It stands before each script that
--- counts. All numbers are whole and below 2^53, where doubles are exact. Times are microseconds since the epoch,
--- starts of periods are seconds.
+-- The ledger's arithmetic, as in src/ledger: calendar periods and counters. It stands before each script that counts.
+-- All numbers are whole and below 2^53, where doubles are exact. Times are microseconds since the epoch, starts of
+-- periods are seconds.
 
 local MAX_CREDITS = 9007199254740991
 local PERIODS = { 'hour', 'day', 'month', 'none' }
@@ -89,80 +89,97 @@ local function parse_rate(rate, burst)
   end
   local per_second, at_once = requests(rate), requests(burst)
   if not per_second or not at_once then return nil, true end
-  return { spacing = math.floor((1000000 + per_second - 1) / per_second), burst = at_once }, false
+  return {
+    per_second = per_second,
+    spacing = math.floor((1000000 + per_second - 1) / per_second),
+    burst = at_once,
+  }, false
 end
 
--- Reads a counter; one that was never written is empty. Nil: it cannot be read.
+-- Reads a counter; one that was never written is empty, and one from before there were leases has leased nothing. Nil: it
+-- cannot be read.
 local function read_counter(key)
   local fields = redis.call('HGETALL', key)
   local written = {}
   for at = 1, #fields, 2 do
-    written[fields[at]] = whole(fields[at + 1]) or nil
+    written[fields[at]] = fields[at + 1]
   end
-  local counter = {}
+  local function number(name, otherwise)
+    if not written[name] then return otherwise end
+    return whole(written[name]) or nil
+  end
+  local nothing = nil
+  if #fields == 0 then nothing = 0 end
+  local counter = { stranded = number('stranded', 0) }
+  if not counter.stranded then return nil end
   for _, period in ipairs(PERIODS) do
     local slot = SLOT_OF[period]
-    local start, used = written[slot .. '_start'], written[slot .. '_used']
-    if #fields > 0 and (type(start) ~= 'number' or type(used) ~= 'number') then return nil end
-    counter[period] = { start = start or 0, used = used or 0 }
+    local start, used = number(slot .. '_start', nothing), number(slot .. '_used', nothing)
+    local leased = number(slot .. '_leased', 0)
+    if not start or not used or not leased then return nil end
+    counter[period] = { start = start, used = used, leased = leased }
   end
   return counter
 end
 
 local function write_counter(key, counter)
-  local fields = {}
+  local fields = { 'stranded', text(counter.stranded) }
   for _, period in ipairs(PERIODS) do
-    local slot = SLOT_OF[period]
-    table.insert(fields, slot .. '_start')
-    table.insert(fields, text(counter[period].start))
-    table.insert(fields, slot .. '_used')
-    table.insert(fields, text(counter[period].used))
+    local name, slot = SLOT_OF[period], counter[period]
+    for _, part in ipairs({ 'start', 'used', 'leased' }) do
+      table.insert(fields, name .. '_' .. part)
+      table.insert(fields, text(slot[part]))
+    end
   end
   redis.call('HSET', key, unpack(fields))
 end
 
--- What was used in a period. A clock that steps back does not bring an older period, and its credits, back.
+-- What was used, or is leased, in a period. A clock that steps back does not bring an older period, and its credits,
+-- back.
 local function used_in(counter, period, starts)
   local slot = counter[period]
   return slot.start >= starts[period] and slot.used or 0
 end
 
-local function add(counter, credits, starts)
+local function leased_in(counter, period, starts)
+  local slot = counter[period]
+  return slot.start >= starts[period] and slot.leased or 0
+end
+
+-- Counts credits as leased.
+local function lease_out(counter, credits, starts)
   for _, period in ipairs(PERIODS) do
     local slot = counter[period]
     if slot.start < starts[period] then
-      slot.start, slot.used = starts[period], 0
+      slot.start, slot.used, slot.leased = starts[period], 0, 0
     end
-    slot.used = math.min(slot.used + credits, MAX_CREDITS)
+    slot.leased = math.min(slot.leased + credits, MAX_CREDITS)
   end
 end
 
--- Gives credits back to the periods they were taken in, where those are still the current ones.
-local function give_back(counter, credits, starts)
+-- Ends a lease of which so much is used for good, in the periods it was granted in, where those are still the current
+-- ones.
+local function unlease(counter, held, spent, starts)
   for _, period in ipairs(PERIODS) do
     local slot = counter[period]
     if slot.start == starts[period] then
-      slot.used = math.max(slot.used - credits, 0)
+      slot.leased = math.max(slot.leased - held, 0)
+      slot.used = math.min(slot.used + spent, MAX_CREDITS)
     end
   end
 end
 
--- Reads a lease. Returns what was drawn on, the cost, the time (µs), and the answer; nil: it is none.
-local function parse_lease(written)
-  local drawn_on, cost, taken_at, answer = string.match(written, '^([^|]+)|(%d+)|(%d+)|(.*)$')
-  return drawn_on, tonumber(cost), tonumber(taken_at), answer
-end
-
-local function covers(limit, counter, cost, starts)
-  return not limit or cost == 0 or used_in(counter, limit.period, starts) + cost <= limit.credits
-end
-
--- Lets one request by. Returns the next arrival and how many more would pass, or nil and the microseconds to wait.
-local function admit(arrival, rate, now)
-  local window = rate.spacing * rate.burst
-  local next_arrival = math.min(math.max(arrival, now), now + window) + rate.spacing
-  if next_arrival - now > window then
-    return nil, next_arrival - now - window
+-- Puts the true figure in place of one that was counted for good.
+local function correct(counter, counted, spent, starts)
+  for _, period in ipairs(PERIODS) do
+    local slot = counter[period]
+    if slot.start == starts[period] then
+      slot.used = math.min(math.max(slot.used - counted, 0) + spent, MAX_CREDITS)
+    end
   end
-  return next_arrival, math.floor((window - (next_arrival - now)) / rate.spacing)
+end
+
+-- How long keys with usage of a day are to live (ms): a little longer than it is kept.
+local function usage_left(day_ends, kept_for, now)
+  return math.max(math.ceil((day_ends * 1000000 + kept_for - now) / 1000), 0) + 3600000
 end

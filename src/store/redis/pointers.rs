@@ -94,10 +94,20 @@ impl RedisStore {
         token: &TokenRecord,
     ) -> Result<Created, StoreError> {
         let policy = &token.policy;
-        let mut keys = vec![self.keys.token(&policy.account, &policy.id), self.keys.tokens(&policy.account)];
+        let mut keys = vec![
+            self.keys.token(&policy.account, &policy.id),
+            self.keys.tokens(&policy.account),
+            self.keys.epoch(&policy.account),
+        ];
         keys.extend(account.map(|account| self.keys.account(&account.id)));
         let of_account: Vec<_> = account.map(account_fields).map(flat).into_iter().flatten().collect();
-        let mut args = vec![policy.id.to_string(), token.digest.to_hex(), of_account.len().to_string()];
+        let mut args = vec![
+            policy.id.to_string(),
+            token.digest.to_hex(),
+            policy.version.to_string(),
+            self.keys.events(&policy.account),
+            of_account.len().to_string(),
+        ];
         args.extend(of_account);
         args.extend(flat(token.to_fields()));
         // Of a lost answer one cannot say whether it made the account; a second try would say that it did not.
@@ -156,7 +166,7 @@ impl RedisStore {
         let claimed = self.claim(&after.digest, account, id).await?;
         let mut fields = value_fields(after);
         fields.insert("seen_in_browser_at".to_owned(), String::new());
-        let written = self.run_put(&self.keys.token(account, id), before.policy.version, fields).await?;
+        let written = self.run_put(account, Some(id), before.policy.version, fields).await?;
         if !matches!(written, Written::Done { .. }) {
             if claimed {
                 self.unclaim(&after.digest, account, id).await;
@@ -189,14 +199,20 @@ impl RedisStore {
         }
     }
 
-    /// Writes fields of a record that has this version.
+    /// Writes fields of a token's record that has this version; without a token, of the account's record.
     pub(super) async fn run_put(
         &self,
-        key: &str,
+        account: &AccountId,
+        token: Option<&TokenId>,
         version: u64,
         edits: Fields,
     ) -> Result<Written, StoreError> {
-        let args = std::iter::once(version.to_string()).chain(flat(edits)).collect();
-        answers::written(self.run(&self.scripts.put, &[key.to_owned()], args, Again::No).await?)
+        let record =
+            token.map_or_else(|| self.keys.account(account), |token| self.keys.token(account, token));
+        let what = token.map(ToString::to_string).unwrap_or_default();
+        let mut args = vec![version.to_string(), self.keys.events(account), what];
+        args.extend(flat(edits));
+        let keys = [record, self.keys.epoch(account)];
+        answers::written(self.run(&self.scripts.put, &keys, args, Again::No).await?)
     }
 }

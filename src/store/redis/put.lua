@@ -1,7 +1,9 @@
--- Writes fields of a record, if its version is the one that the caller builds on; its version goes up by one.
+-- Writes fields of a record, if its version is the one that the caller builds on; its version goes up by one. The
+-- account's epoch goes on, and those who listen are told, in the same step.
 --
--- KEYS  1 the record
--- ARGV  1 the version built on · 2… field, value
+-- KEYS  1 the record · 2 the account's epoch
+-- ARGV  1 the version built on · 2 the channel for events · 3 the token's id; empty: the record is the account's
+--       4… field, value
 -- Returns done, the new version
 --         conflict, the stored version
 --         missing
@@ -14,5 +16,8 @@ if not version or not string.match(version, '^%d+$') then
 end
 if version ~= ARGV[1] then return { 'conflict', version } end
 local new = string.format('%.0f', tonumber(version) + 1)
-redis.call('HSET', KEYS[1], 'version', new, unpack(ARGV, 2))
+local epoch = string.format('%.0f', redis.call('INCR', KEYS[2]))
+redis.call('HSET', KEYS[1], 'version', new, unpack(ARGV, 4))
+local event = ARGV[3] == '' and { 'account', epoch } or { 'policy', ARGV[3], new, epoch }
+redis.call('PUBLISH', ARGV[2], table.concat(event, ' '))
 return { 'done', new }

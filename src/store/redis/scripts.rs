@@ -35,19 +35,45 @@ impl Script {
 /// All scripts.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    pub(super) take: Script,
+    pub(super) reserve: Script,
+    pub(super) shrink: Script,
     pub(super) settle: Script,
+    pub(super) renew: Script,
+    pub(super) expire: Script,
+    pub(super) pace: Script,
+    pub(super) refusals: Script,
+    pub(super) nodes: Script,
     pub(super) create: Script,
     pub(super) put: Script,
     pub(super) mark: Script,
     pub(super) unclaim: Script,
 }
 
+/// A script behind the ledger's arithmetic.
+macro_rules! with_ledger {
+    ($name:literal) => {
+        Script::new(concat!(include_str!("ledger.lua"), include_str!($name)))
+    };
+}
+
+/// A script behind that and what all scripts about leases share.
+macro_rules! with_leases {
+    ($name:literal) => {
+        Script::new(concat!(include_str!("ledger.lua"), include_str!("leases.lua"), include_str!($name)))
+    };
+}
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            take: Script::new(concat!(include_str!("ledger.lua"), include_str!("take.lua"))),
-            settle: Script::new(concat!(include_str!("ledger.lua"), include_str!("settle.lua"))),
+            reserve: with_leases!("reserve.lua"),
+            shrink: with_leases!("shrink.lua"),
+            settle: with_leases!("settle.lua"),
+            renew: with_leases!("renew.lua"),
+            expire: with_leases!("expire.lua"),
+            pace: with_ledger!("pace.lua"),
+            refusals: with_ledger!("refusals.lua"),
+            nodes: with_ledger!("nodes.lua"),
             create: Script::new(include_str!("create.lua")),
             put: Script::new(include_str!("put.lua")),
             mark: Script::new(include_str!("mark.lua")),

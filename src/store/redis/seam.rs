@@ -5,17 +5,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use redis::cmd;
+use tokio::sync::broadcast;
 
 use super::answers::{self, unreadable};
+use super::events::recall_text;
 use super::link::{Again, Failure};
-use super::{Account, RedisStore, drawn_on};
-use crate::ledger::{Counter, Taken};
-use crate::policy::{AccountId, PerPool, Policy, Token, TokenDigest, TokenId};
+use super::{Account, RedisStore};
+use crate::ledger::Counter;
+use crate::ledger::lease::Reserved;
+use crate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
 use crate::store::record::{
-    ACCOUNT_FIELDS, Kept, TOKEN_FIELDS, TokenRecord, account_fields, budget_field, edited, limit_field,
-    parse_account, policy_fields,
+    ACCOUNT_FIELDS, Kept, TOKEN_FIELDS, TokenRecord, account_fields, edited, parse_account, policy_fields,
 };
-use crate::store::{Charge, LEASE_LIFE, Listed, Settlement, Store, StoreError, StoredToken, Written};
+use crate::store::{
+    Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store, StoreError,
+    StoredToken, UsageRow, Written,
+};
 
 #[async_trait]
 impl Store for RedisStore {
@@ -70,7 +75,7 @@ impl Store for RedisStore {
 
     async fn put_policy(&self, policy: &Policy) -> Result<Written, StoreError> {
         let edits = edited(policy_fields(policy), &TOKEN_FIELDS);
-        self.run_put(&self.keys.token(&policy.account, &policy.id), policy.version, edits).await
+        self.run_put(&policy.account, Some(&policy.id), policy.version, edits).await
     }
 
     async fn rotate_token(
@@ -126,50 +131,106 @@ impl Store for RedisStore {
 
     async fn put_account(&self, account: &Account) -> Result<Written, StoreError> {
         let edits = edited(account_fields(account), &ACCOUNT_FIELDS);
-        self.run_put(&self.keys.account(&account.id), account.version, edits).await
+        self.run_put(&account.id, None, account.version, edits).await
     }
 
-    async fn take(&self, charge: &Charge) -> Result<Taken, StoreError> {
-        let (account, token, pool) = (&charge.account, &charge.token, charge.pool);
-        let keys = [
-            self.keys.token(account, token),
-            self.keys.account(account),
-            self.keys.used_by_token(account, token, pool),
-            self.keys.used_by_account(account, pool),
-            self.keys.pace(account, token),
-            self.keys.lease(account, charge.lease),
-        ];
-        let args = vec![
-            limit_field(pool).to_owned(),
-            budget_field(pool).to_owned(),
-            charge.cost.to_string(),
-            drawn_on(charge),
-            LEASE_LIFE.as_millis().to_string(),
-            self.clock_text(),
-        ];
-        answers::taken(self.run(&self.scripts.take, &keys, args, Again::Yes).await?)
+    async fn reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {
+        self.run_reserve(reserve).await
+    }
+
+    async fn shrink(&self, lease: &LeaseKey, keep: Credits) -> Result<(), StoreError> {
+        self.run_shrink(lease, keep).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
-        if settlements.is_empty() {
+        self.run_settle(settlements).await
+    }
+
+    async fn renew(&self, leases: &[LeaseKey], life: Duration) -> Result<Vec<bool>, StoreError> {
+        self.run_renew(leases, life).await
+    }
+
+    async fn expire(&self, account: &AccountId) -> Result<u64, StoreError> {
+        self.run_expire(account).await
+    }
+
+    async fn recall(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        pool: Pool,
+    ) -> Result<(), StoreError> {
+        let mut publish = cmd("PUBLISH");
+        publish.arg(self.keys.events(account)).arg(recall_text(token, pool));
+        self.ask(publish, Again::Yes).await.map(drop)
+    }
+
+    async fn pace(&self, account: &AccountId, token: &TokenId, want: u32) -> Result<Paced, StoreError> {
+        self.run_pace(account, token, want).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.feed.subscribe()
+    }
+
+    async fn epoch(&self, account: &AccountId) -> Result<u64, StoreError> {
+        let mut get = cmd("GET");
+        let key = self.keys.epoch(account);
+        get.arg(&key);
+        let answer =
+            self.link.ask(get, Again::Yes).await.map_err(|failure| failure.into_store_error(&key))?;
+        answers::number(answer, "GET")
+    }
+
+    async fn report_node(
+        &self,
+        account: &AccountId,
+        report: &NodeReport,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        let args = vec![
+            self.clock_text(),
+            report.node.0.to_string(),
+            report.epoch.to_string(),
+            report.leased.to_string(),
+            life.as_micros().to_string(),
+            report.name.clone(),
+        ];
+        self.run(&self.scripts.nodes, &[self.keys.nodes(account)], args, Again::Yes).await.map(drop)
+    }
+
+    async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError> {
+        let key = self.keys.nodes(account);
+        let args = vec![self.clock_text()];
+        let answer = self.run(&self.scripts.nodes, std::slice::from_ref(&key), args, Again::Yes).await?;
+        answers::nodes(answer, &key)
+    }
+
+    async fn count_refusals(
+        &self,
+        account: &AccountId,
+        batch: LeaseId,
+        cells: &[RefusalCell],
+    ) -> Result<(), StoreError> {
+        if cells.is_empty() {
             return Ok(());
         }
-        let script = &self.scripts.settle;
-        let call = |settlement: &Settlement| {
-            let Settlement { charge, spent } = settlement;
-            let (account, pool) = (&charge.account, charge.pool);
-            let keys = [
-                self.keys.lease(account, charge.lease),
-                self.keys.used_by_token(account, &charge.token, pool),
-                self.keys.used_by_account(account, pool),
-            ];
-            let life = LEASE_LIFE.as_millis().to_string();
-            script.call(&keys, [drawn_on(charge), spent.to_string(), life, self.clock_text()])
-        };
-        let calls = settlements.iter().map(call).collect();
-        let answers = self.link.run(script, calls, Again::Yes).await;
-        let answers = answers.map_err(|failure| failure.into_store_error("of a lease or a counter"))?;
-        answers.into_iter().try_for_each(answers::settled)
+        self.run_count_refusals(account, batch, cells).await
+    }
+
+    async fn usage(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        self.read_usage(account, token, from, to).await
+    }
+
+    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError> {
+        let (counters, _) = self.counters(|pool| self.keys.used_by_token(account, id, pool)).await?;
+        Ok(PerPool { core: counters.core.1, premium: counters.premium.1 })
     }
 
     async fn token_usage(
@@ -177,11 +238,13 @@ impl Store for RedisStore {
         account: &AccountId,
         id: &TokenId,
     ) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        self.usage(|pool| self.keys.used_by_token(account, id, pool)).await
+        let (counters, now) = self.counters(|pool| self.keys.used_by_token(account, id, pool)).await?;
+        Ok((PerPool { core: counters.core.0, premium: counters.premium.0 }, now))
     }
 
     async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        self.usage(|pool| self.keys.used_by_account(account, pool)).await
+        let (counters, now) = self.counters(|pool| self.keys.used_by_account(account, pool)).await?;
+        Ok((PerPool { core: counters.core.0, premium: counters.premium.0 }, now))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

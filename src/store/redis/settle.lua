@@ -1,29 +1,77 @@
--- Says what one taking really cost, and gives the rest back to the periods it was taken from. It forgets the lease, so
--- said again it changes nothing; of a lease that is not known it says nothing.
+-- Closes a lease: what was spent is used for good, the rest is given back, and the usage it paid for is counted. A
+-- stranded lease gets its true figure. Said again it changes nothing. A lease that is not known is kept as closed, so that
+-- a reserve that is still under way grants nothing.
 --
--- KEYS  1 the lease · 2 token's counter · 3 account's counter
--- ARGV  1 what was drawn on (`ID/POOL`), as it was taken · 2 what was spent · 3 life of a lease (ms)
---       4 time (µs), empty: the server's
--- Returns settled or unknown, or unreadable, key, why
+-- KEYS  1 the lease · 2 token's counter · 3 account's counter · 4 the account's open leases
+--       5… for each day with usage: the token's cells · whose usage there is on that day
+-- ARGV  1 what is drawn on (`ID/POOL`) · 2 the lease's id · 3 the token's id · 4 what was spent
+--       5 how long a closed lease is kept (µs) · 6 how long an unknown one (µs) · 7 how long usage is kept (µs)
+--       8 time (µs), empty: the server's
+--       9… for each day: its end (s) · how many cells, then for each: field · requests · credits · bytes
+-- Returns settled, unknown (nothing was counted), or unreadable, key, why
 
-local lease = redis.call('GET', KEYS[1])
-if not lease then return { 'unknown' } end
-local drawn_on, cost, taken_at = parse_lease(lease)
-if not drawn_on then return unreadable(KEYS[1], 'it is not of its form') end
-if drawn_on ~= ARGV[1] or clock(ARGV[4]) - taken_at >= tonumber(ARGV[3]) * 1000 then return { 'unknown' } end
+local now = clock(ARGV[8])
+local lease, bad_lease = read_lease(KEYS[1], now)
+if bad_lease then return unreadable(KEYS[1], 'it is not of its form') end
+if not lease then
+  write_lease(KEYS[1], { state = 'closed', kept_until = now + tonumber(ARGV[6]) }, now)
+  return { 'unknown' }
+end
+if lease.state == 'closed' or lease.drawn_on ~= ARGV[1] then return { 'unknown' } end
+local counters = {}
+for at = 2, 3 do
+  counters[at] = read_counter(KEYS[at])
+  if not counters[at] then return unreadable(KEYS[at], 'it is not a counter') end
+end
 
-local back = math.max(cost - tonumber(ARGV[2]), 0)
-if back > 0 then
-  local starts = period_starts(taken_at)
-  local counters = {}
-  for at = 2, 3 do
-    counters[at] = read_counter(KEYS[at])
-    if not counters[at] then return unreadable(KEYS[at], 'it is not a counter') end
+-- What each cell will hold. All is read before anything is written.
+local days = {}
+local key, arg = 5, 9
+while KEYS[key] do
+  local day = { cells_of = KEYS[key], whose = KEYS[key + 1], ends = tonumber(ARGV[arg]), cells = {} }
+  local count = tonumber(ARGV[arg + 1])
+  arg = arg + 2
+  for _ = 1, count do
+    local field = ARGV[arg]
+    local held = day.cells[field]
+    if not held then
+      local written = redis.call('HGET', day.cells_of, field) or '0 0 0'
+      local requests, credits, bytes = string.match(written, '^(%d+) (%d+) (%d+)$')
+      if not requests then return unreadable(day.cells_of, 'it holds what is no usage') end
+      held = { tonumber(requests), tonumber(credits), tonumber(bytes) }
+      day.cells[field] = held
+    end
+    for part = 1, 3 do
+      held[part] = math.min(held[part] + tonumber(ARGV[arg + part]), MAX_CREDITS)
+    end
+    arg = arg + 4
   end
-  for at = 2, 3 do
-    give_back(counters[at], back, starts)
-    write_counter(KEYS[at], counters[at])
+  table.insert(days, day)
+  key = key + 2
+end
+
+local spent, starts = tonumber(ARGV[4]), period_starts(lease.taken_at)
+for at = 2, 3 do
+  if lease.state == 'open' then
+    unlease(counters[at], lease.granted, spent, starts)
+  else
+    correct(counters[at], lease.granted, spent, starts)
   end
 end
-redis.call('DEL', KEYS[1])
+if lease.state == 'stranded' then
+  counters[2].stranded = math.max(counters[2].stranded - lease.granted, 0)
+end
+write_counter(KEYS[2], counters[2])
+write_counter(KEYS[3], counters[3])
+redis.call('ZREM', KEYS[4], ARGV[2])
+write_lease(KEYS[1], { state = 'closed', kept_until = now + tonumber(ARGV[5]) }, now)
+for _, day in ipairs(days) do
+  for field, held in pairs(day.cells) do
+    redis.call('HSET', day.cells_of, field, text(held[1]) .. ' ' .. text(held[2]) .. ' ' .. text(held[3]))
+  end
+  redis.call('SADD', day.whose, ARGV[3])
+  local left = text(usage_left(day.ends, tonumber(ARGV[7]), now))
+  redis.call('PEXPIRE', day.cells_of, left)
+  redis.call('PEXPIRE', day.whose, left)
+end
 return { 'settled' }

@@ -6,7 +6,7 @@ use super::desk::{Desk, FIRST_ID, SECRET};
 use super::moody_store::Mood;
 
 /// Every call under `/v1`.
-const CALLS: [(&str, &str); 12] = [
+const CALLS: [(&str, &str); 15] = [
     ("GET", "/v1/tokens"),
     ("POST", "/v1/tokens"),
     ("GET", "/v1/tokens/tok_00000000010000000000000001"),
@@ -14,6 +14,9 @@ const CALLS: [(&str, &str); 12] = [
     ("DELETE", "/v1/tokens/tok_00000000010000000000000001"),
     ("POST", "/v1/tokens/tok_00000000010000000000000001/rotate"),
     ("POST", "/v1/tokens/tok_00000000010000000000000001/reveal"),
+    ("GET", "/v1/tokens/tok_00000000010000000000000001/usage"),
+    ("GET", "/v1/usage"),
+    ("GET", "/v1/nodes"),
     ("GET", "/v1/account"),
     ("PATCH", "/v1/account"),
     ("POST", "/v1/explain"),

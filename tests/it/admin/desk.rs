@@ -106,6 +106,7 @@ impl Desk {
             explainer: Arc::new(FakeGate { asked: Arc::clone(&asked) }),
             metrics: Arc::new(|| "# TYPE tollgate_up gauge\ntollgate_up 1\n".to_owned()),
             started: tokio::sync::watch::channel(true).1,
+            acts_by: tokio::sync::watch::channel(u64::MAX).1,
             now: Timestamp::now,
             version: "1.2.3-test",
         };

@@ -6,11 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tollgate::ledger::{Counter, Taken};
+use tollgate::ledger::Counter;
+use tollgate::ledger::lease::Reserved;
 use tollgate::policy::record::Account;
-use tollgate::policy::{AccountId, PerPool, Policy, Token, TokenDigest, TokenId};
+use tollgate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
 use tollgate::store::embedded::EmbeddedStore;
-use tollgate::store::{Charge, Listed, Settlement, Store, StoreError, StoredToken, Written};
+use tollgate::store::{
+    Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store, StoreError,
+    StoredToken, UsageRow, Written,
+};
 
 /// How the store behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub(crate) enum Mood {
     Silent,
     /// The record of this token cannot be read.
     Unreadable(TokenId),
+    /// It takes writes, yet cannot tell how far the nodes are.
+    Blind,
+    /// It takes writes, yet never answers how far the nodes are.
+    Mute,
 }
 
 /// The embedded store, with a mood.
@@ -30,13 +38,21 @@ pub(crate) struct MoodyStore {
     inner: EmbeddedStore,
     mood: Mutex<Mood>,
     kept_waiting: AtomicUsize,
+    looks: AtomicUsize,
+    asked_for_nodes: AtomicUsize,
 }
 
 const WHY: &str = "the field `status` is `sleepy`";
 
 impl MoodyStore {
     pub(crate) fn new(inner: EmbeddedStore) -> Self {
-        Self { inner, mood: Mutex::new(Mood::Well), kept_waiting: AtomicUsize::new(0) }
+        Self {
+            inner,
+            mood: Mutex::new(Mood::Well),
+            kept_waiting: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
+            asked_for_nodes: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn set_mood(&self, mood: Mood) {
@@ -48,6 +64,16 @@ impl MoodyStore {
         self.kept_waiting.load(Ordering::SeqCst)
     }
 
+    /// How often somebody has asked for the nodes.
+    pub(crate) fn asked_for_nodes(&self) -> usize {
+        self.asked_for_nodes.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody has asked how far the nodes are.
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         let mood = self.mood.lock().clone();
         match mood {
@@ -56,7 +82,18 @@ impl MoodyStore {
                 self.kept_waiting.fetch_add(1, Ordering::SeqCst);
                 std::future::pending().await
             }
-            Mood::Well | Mood::Unreadable(_) => Ok(()),
+            Mood::Well | Mood::Unreadable(_) | Mood::Blind | Mood::Mute => Ok(()),
+        }
+    }
+
+    /// What somebody gets who asks how far the nodes are.
+    async fn looking(&self) -> Result<(), StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        let mood = self.mood.lock().clone();
+        match mood {
+            Mood::Blind => Err(StoreError::Unavailable("reset by 10.1.2.3".to_owned())),
+            Mood::Mute => std::future::pending().await,
+            _ => self.ready().await,
         }
     }
 
@@ -153,12 +190,86 @@ impl Store for MoodyStore {
         self.inner.put_account(account).await
     }
 
-    async fn take(&self, charge: &Charge) -> Result<Taken, StoreError> {
-        self.inner.take(charge).await
+    async fn reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {
+        self.inner.reserve(reserve).await
+    }
+
+    async fn shrink(&self, lease: &LeaseKey, keep: Credits) -> Result<(), StoreError> {
+        self.inner.shrink(lease, keep).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
         self.inner.settle(settlements).await
+    }
+
+    async fn renew(&self, leases: &[LeaseKey], life: Duration) -> Result<Vec<bool>, StoreError> {
+        self.inner.renew(leases, life).await
+    }
+
+    async fn expire(&self, account: &AccountId) -> Result<u64, StoreError> {
+        self.inner.expire(account).await
+    }
+
+    async fn recall(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        pool: Pool,
+    ) -> Result<(), StoreError> {
+        self.inner.recall(account, token, pool).await
+    }
+
+    async fn pace(&self, account: &AccountId, token: &TokenId, want: u32) -> Result<Paced, StoreError> {
+        self.inner.pace(account, token, want).await
+    }
+
+    fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
+        self.inner.events()
+    }
+
+    async fn epoch(&self, account: &AccountId) -> Result<u64, StoreError> {
+        self.looking().await?;
+        self.inner.epoch(account).await
+    }
+
+    async fn report_node(
+        &self,
+        account: &AccountId,
+        report: &NodeReport,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        self.inner.report_node(account, report, life).await
+    }
+
+    async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError> {
+        self.asked_for_nodes.fetch_add(1, Ordering::SeqCst);
+        self.looking().await?;
+        self.inner.nodes(account).await
+    }
+
+    async fn count_refusals(
+        &self,
+        account: &AccountId,
+        batch: LeaseId,
+        cells: &[RefusalCell],
+    ) -> Result<(), StoreError> {
+        self.inner.count_refusals(account, batch, cells).await
+    }
+
+    async fn usage(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        self.ready().await?;
+        self.inner.usage(account, token, from, to).await
+    }
+
+    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError> {
+        self.ready().await?;
+        self.inner.stranded(account, id).await
     }
 
     async fn token_usage(

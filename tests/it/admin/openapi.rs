@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tollgate::policy::Pool;
 
+use super::books;
 use super::desk::Desk;
 
 #[test]
@@ -89,8 +91,11 @@ fn every_operation_says_who_may_call_and_what_may_come_back() {
             "GET /openapi.json",
             "GET /readyz",
             "GET /v1/account",
+            "GET /v1/nodes",
             "GET /v1/tokens",
             "GET /v1/tokens/{id}",
+            "GET /v1/tokens/{id}/usage",
+            "GET /v1/usage",
             "PATCH /v1/account",
             "PATCH /v1/tokens/{id}",
             "POST /v1/explain",
@@ -116,7 +121,7 @@ fn bodies_take_exactly_the_fields_that_are_described() {
             "TokenFields",
             "POST",
             "/v1/tokens",
-            &["id", "token", "created_at", "seen_in_browser_at", "version", "usage"][..],
+            &["id", "token", "created_at", "seen_in_browser_at", "version", "usage", "receipt"][..],
         ),
         ("AccountFields", "PATCH", "/v1/account", &[]),
         ("RotateFields", "POST", "/v1/tokens/tok_00000000010000000000000001/rotate", &[]),
@@ -141,25 +146,47 @@ fn answers_hold_exactly_the_fields_that_are_described() {
         "datasets": [{"dataset": "MY/CARS", "operations": ["read"]}],
         "credit_limit": {"core": {"credits": 1, "period": "day"}}, "rate_limit": {"requests_per_second": 1},
     }));
-    let token = desk.read(token["id"].as_str().unwrap());
+    let id = token["id"].as_str().unwrap();
+    let hour = books::hour(jiff::Timestamp::now());
+    books::spend(&desk, id, Pool::Core, vec![books::cell(hour, "MY/CARS", 1)]);
+    books::refuse(&desk, Some(id), hour, "no_route", 1);
+    books::report(&desk, 1, 0);
+    let token = desk.read(id);
     let account = desk.call("GET", "/v1/account", Value::Null).json();
     let explanation = desk.call("POST", "/v1/explain", json!({"target": "/"})).json();
     let problem = desk.call("POST", "/v1/tokens", json!({"x": 1})).json();
-    for (schema, answer) in [
-        ("Token", &token),
-        ("Grant", &token["datasets"][0]),
-        ("Limits", &token["credit_limit"]),
-        ("Limit", &token["credit_limit"]["core"]),
-        ("RateLimit", &token["rate_limit"]),
-        ("Usage", &token["usage"]),
-        ("PoolUsage", &token["usage"]["core"]),
-        ("Account", &account),
-        ("TokenPage", &desk.call("GET", "/v1/tokens", Value::Null).json()),
-        ("Explanation", &explanation),
-        ("ExplanationStep", &explanation["checks"][0]),
-        ("Problem", &problem),
+    let wait = |path: &str| desk.call("PATCH", &format!("{path}?wait=1ms"), json!({})).expect(200).json();
+    let edited = [wait(&format!("/v1/tokens/{id}")), wait("/v1/account")];
+    let nodes = desk.call("GET", "/v1/nodes", Value::Null).json();
+    let usage = |by: &str| desk.call("GET", &format!("/v1/usage?by={by}"), Value::Null).expect(200).json();
+    let reports = ["day", "hour", "dataset", "operation", "token"].map(usage);
+    let rows = reports.each_ref().map(|report| &report["rows"][0]);
+    // A field that is only sometimes there is in one of several answers.
+    for (schema, answers) in [
+        ("Token", &[&token, &edited[0]][..]),
+        ("Grant", &[&token["datasets"][0]]),
+        ("Limits", &[&token["credit_limit"]]),
+        ("Limit", &[&token["credit_limit"]["core"]]),
+        ("RateLimit", &[&token["rate_limit"]]),
+        ("Usage", &[&token["usage"]]),
+        ("PoolUsage", &[&token["usage"]["core"]]),
+        ("Account", &[&account, &edited[1]]),
+        ("Receipt", &[&edited[0]["receipt"]]),
+        ("MissingNode", &[&edited[1]["receipt"]["missing"][0]]),
+        ("Nodes", &[&nodes]),
+        ("Node", &[&nodes["nodes"][0]]),
+        ("UsageReport", &[&reports[0]]),
+        ("UsageRow", &rows),
+        ("UsageTotals", &[&reports[0]["totals"]]),
+        ("UsageSums", &[&reports[0]["totals"]["core"]]),
+        ("Refusals", &[&reports[0]["refusals"][0]]),
+        ("TokenPage", &[&desk.call("GET", "/v1/tokens", Value::Null).json()]),
+        ("Explanation", &[&explanation]),
+        ("ExplanationStep", &[&explanation["checks"][0]]),
+        ("Problem", &[&problem]),
     ] {
-        let found: BTreeSet<_> = answer.as_object().unwrap().keys().cloned().collect();
+        let found: BTreeSet<_> =
+            answers.iter().flat_map(|answer| answer.as_object().unwrap().keys().cloned()).collect();
         assert_eq!(found, properties(&api, schema), "{schema}");
     }
 }

@@ -131,7 +131,7 @@ fn parameters_that_are_unknown_doubled_or_wrong_are_named() {
     let desk = Desk::start();
     let token = format!("/v1/tokens/{FIRST_ID}");
     // (method, target, the parameters at fault)
-    let table: [(&str, String, &[&str]); 16] = [
+    let table: [(&str, String, &[&str]); 18] = [
         ("GET", "/v1/tokens?limit=0".into(), &["limit"]),
         ("GET", "/v1/tokens?limit=501".into(), &["limit"]),
         ("GET", "/v1/tokens?limit=ten".into(), &["limit"]),
@@ -142,6 +142,8 @@ fn parameters_that_are_unknown_doubled_or_wrong_are_named() {
         ("GET", "/v1/tokens?limt=5&limit=-1".into(), &["limt", "limit"]),
         ("GET", "/v1/account?x=1".into(), &["x"]),
         ("GET", format!("{token}?wait=2s"), &["wait"]),
+        ("POST", "/v1/tokens?wait=soon".into(), &["wait"]),
+        ("GET", "/v1/nodes?x=1".into(), &["x"]),
         ("PATCH", format!("{token}?wait=2"), &["wait"]),
         ("PATCH", format!("{token}?wait=forever"), &["wait"]),
         ("PATCH", format!("{token}?wait=61s"), &["wait"]),
@@ -155,7 +157,7 @@ fn parameters_that_are_unknown_doubled_or_wrong_are_named() {
         assert_eq!(answer.pointers(), at_fault, "{target}");
     }
     assert_eq!(desk.read(FIRST_ID)["version"], 1, "a refused call changed the token");
-    desk.call("PATCH", &format!("{token}?wait=2s"), json!({"nickname": "x"})).expect(200);
+    desk.call("PATCH", &format!("{token}?wait=20ms"), json!({"nickname": "x"})).expect(200);
 }
 
 #[test]

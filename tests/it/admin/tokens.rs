@@ -1,9 +1,10 @@
 //! The life of a token: made, read, edited, rotated, revealed, revoked.
 
 use serde_json::{Value, json};
-use tollgate::policy::{AccountId, Credits, Pool, TokenId};
-use tollgate::store::{Charge, LeaseId, Store};
+use tollgate::policy::{AccountId, Pool, TokenId};
+use tollgate::store::Store;
 
+use super::books;
 use super::desk::{Desk, FIRST_ID, SECRET};
 
 fn path(token: &Value) -> String {
@@ -217,18 +218,13 @@ fn reading_a_token_tells_what_it_has_used() {
                                                     "premium": {"credits": 5, "period": "none"}}}));
     let free = desk.create(json!({}));
     let spend = |token: &Value, pool, cost| {
-        let charge = Charge {
-            lease: LeaseId(ulid::Ulid::from_parts(cost, u128::from(cost))),
-            account: AccountId::default_account(),
-            token: TokenId::parse(token["id"].as_str().unwrap()).unwrap(),
-            pool,
-            cost: Credits(cost),
-        };
-        desk.block_on(desk.store.take(&charge)).unwrap();
+        let cell = books::cell(books::hour(jiff::Timestamp::now()), "", cost);
+        books::spend(&desk, token["id"].as_str().unwrap(), pool, vec![cell]);
     };
     spend(&token, Pool::Core, 30);
     spend(&token, Pool::Premium, 5);
     spend(&free, Pool::Core, 7);
+    books::lease(&desk, token["id"].as_str().unwrap(), Pool::Core, 12);
     let usage = desk.read(token["id"].as_str().unwrap())["usage"].clone();
     let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
     let resets = usage["core"]["resets_at"].as_str().unwrap().to_owned();
@@ -237,8 +233,10 @@ fn reading_a_token_tells_what_it_has_used() {
     );
     assert_eq!(
         usage,
-        json!({"core": {"used": 30, "leased": 0, "remaining": 70, "period": "day", "resets_at": resets},
-               "premium": {"used": 5, "leased": 0, "remaining": 0, "period": "none", "resets_at": null}})
+        json!({"core": {"used": 30, "leased": 12, "stranded": 0, "remaining": 58, "period": "day",
+                        "resets_at": resets},
+               "premium": {"used": 5, "leased": 0, "stranded": 0, "remaining": 0, "period": "none",
+                           "resets_at": null}})
     );
     let usage = desk.read(free["id"].as_str().unwrap())["usage"].clone();
     assert_eq!((&usage["core"]["used"], &usage["core"]["remaining"]), (&json!(7), &Value::Null));
@@ -248,6 +246,7 @@ fn reading_a_token_tells_what_it_has_used() {
         (&account["usage"]["core"]["used"], &account["usage"]["premium"]["used"]),
         (&json!(37), &json!(5))
     );
+    assert_eq!(account["usage"]["core"]["leased"], 12);
     // A limit set below what is used leaves nothing, not less than nothing.
     let body = json!({"credit_limit": {"core": {"credits": 10}}});
     desk.call("PATCH", &path(&token), body).expect(200);

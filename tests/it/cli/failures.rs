@@ -11,7 +11,7 @@ use crate::admin::moody_store::Mood;
 #[test]
 fn a_command_line_that_makes_no_sense_is_misuse() {
     let desk = Desk::start();
-    let table: [&[&str]; 33] = [
+    let table: [&[&str]; 43] = [
         &[],
         &["fly"],
         &["token"],
@@ -41,6 +41,16 @@ fn a_command_line_that_makes_no_sense_is_misuse() {
         &["token", "rotate", FIRST_ID, "--grace", "soon"],
         &["account", "edit"],
         &["account", "edit", "--core-budget", "5/day", "--no-core-budget"],
+        &["account", "edit", "--core-budget", "5/day", "--wait=soon"],
+        &["token", "usage", FIRST_ID, "--by", "week"],
+        &["token", "usage", FIRST_ID, "--by", "token"],
+        &["token", "usage", FIRST_ID, "--from", "yesterday"],
+        &["token", "usage", FIRST_ID, "--csv", "--json"],
+        &["usage", "--by", "pool"],
+        &["usage", "--to", "2026-02-30"],
+        &["usage", "--csv", "--json"],
+        &["usage", FIRST_ID],
+        &["nodes", "all"],
         &["explain"],
         &["explain", "/x", "--client", "localhost"],
         &["explain", "/x", "--header", "no colon"],
@@ -65,7 +75,7 @@ fn a_refused_field_is_named_by_its_flag() {
     let desk = Desk::start();
     let long = "x".repeat(201);
     // (arguments, what is said)
-    let table: [(&[&str], &[&str]); 6] = [
+    let table: [(&[&str], &[&str]); 7] = [
         (
             &["token", "create", "--nickname", &long, "--allowed-domain", "www.example.com *.com"],
             &["2 fields", "--nickname (/nickname)", "--allowed-domain (/allowed_domains/1)", "public suffix"],
@@ -84,6 +94,7 @@ fn a_refused_field_is_named_by_its_flag() {
         ),
         (&["token", "rotate", FIRST_ID, "--grace", "400d"], &["--grace (/grace)", "366d"]),
         (&["token", "revoke", FIRST_ID, "--wait=2m"], &["--wait", "60s"]),
+        (&["usage", "--from", "2026-11-24", "--to", "2026-11-23"], &["--to", "is before"]),
     ];
     for (args, pieces) in table {
         run(&desk, args).expect(1).says(pieces);

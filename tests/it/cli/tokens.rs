@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::tool::{command, config, run, run_in};
+use crate::admin::books;
 use crate::admin::desk::{Desk, FIRST_ID, SECRET};
 
 /// Words of a line, however it is spaced.
-fn words(text: &str, start: &str) -> Vec<String> {
+pub(super) fn words(text: &str, start: &str) -> Vec<String> {
     let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
     line.split_whitespace().map(str::to_owned).collect()
 }
@@ -99,6 +100,7 @@ fn every_flag_of_create_arrives_in_its_field() {
 fn every_flag_of_edit_sets_or_clears_its_field() {
     let desk = Desk::start();
     let id = run(&desk, &["token", "create", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
+    books::report(&desk, 1, books::FAR_AHEAD);
     // (flags, field, what it is then)
     let table: [(&[&str], &str, Value); 18] = [
         (&["--nickname", "New name"], "nickname", json!("New name")),
@@ -179,9 +181,10 @@ fn people_read_tables_without_lines_where_there_is_no_terminal() {
     }
     let pools = |text: &str| [words(text, "core "), words(text, "premium ")];
     let usage = run(&desk, &["token", "usage", &id]).expect(0).out;
-    assert_eq!(words(&usage, "POOL"), ["POOL", "USED", "LEASED", "REMAINING", "PERIOD", "RESETS", "AT"]);
-    assert_eq!(pools(&usage)[0][..5], ["core", "0", "0", "100000", "month"]);
-    assert_eq!(pools(&usage)[1][..6], ["premium", "0", "0", "no", "limit", "month"]);
+    let header = ["POOL", "USED", "LEASED", "STRANDED", "REMAINING", "PERIOD", "RESETS", "AT"];
+    assert_eq!(words(&usage, "POOL"), header);
+    assert_eq!(pools(&usage)[0][..6], ["core", "0", "0", "0", "100000", "month"]);
+    assert_eq!(pools(&usage)[1][..7], ["premium", "0", "0", "0", "no", "limit", "month"]);
 
     let list = run(&desk, &["token", "list"]).expect(0).out;
     let lines: Vec<_> = list.lines().collect();
@@ -193,6 +196,7 @@ fn people_read_tables_without_lines_where_there_is_no_terminal() {
 
     let account = run(&desk, &["account", "show"]).expect(0).out;
     assert_eq!(words(&account, "account"), ["account", "default"]);
+    assert_eq!(words(&account, "POOL")[..4], ["POOL", "USED", "LEASED", "REMAINING"]);
     let explained = run(&desk, &["explain", "/v1/x"]).expect(0).out;
     assert!(explained.starts_with("It would pass."), "{explained}");
     assert_eq!(words(&explained, "domain"), ["domain", "passed"]);

@@ -147,6 +147,10 @@ impl Gate {
             assert!(started.elapsed() < Duration::from_secs(20), "the gate does not start: {events}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    async fn wait_answering(&mut self) {
+        self.wait_listening().await;
         let admin = self.admin;
         wait_for(
             "the gate to be ready",
@@ -255,10 +259,12 @@ impl Gate {
         self.child.id()
     }
 
-    /// Asks the process to stop and waits until it has.
+    /// Asks the process to stop and waits until it has, in good order.
     pub(crate) fn stop(&mut self) {
         signal(self.child.id(), "TERM");
         self.reap();
+        let status = self.child.try_wait().ok().flatten();
+        assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", self.events());
     }
 
     /// Kills the process without a warning.

@@ -59,14 +59,23 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// How many commands it has carried out; asking is one more.
+    /// How many commands it has carried out, those inside scripts too; asking is two more.
     pub fn commands(&self) -> u64 {
+        self.stat("total_commands_processed:")
+    }
+
+    /// How often it has read from a client: round trips, however much was asked in one; asking is one more.
+    pub fn reads(&self) -> u64 {
+        self.stat("total_reads_processed:")
+    }
+
+    fn stat(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("Redis");
         stream.set_read_timeout(Some(START_DEADLINE)).expect("a timeout");
         stream.write_all(b"INFO stats\r\nQUIT\r\n").expect("a question");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
-        let line = answer.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        let line = answer.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|count| count.trim().parse().ok()).expect("a count")
     }
 

@@ -5,12 +5,12 @@
 //! moved without an event means that events were missed, and everything known is stale.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::watch;
 
 use super::directory::Directory;
 use super::line::Line;
@@ -22,8 +22,10 @@ use crate::store::{Event, NodeId, NodeReport};
 const CHECK: Duration = Duration::from_secs(1);
 /// How long an event may be on its way after its epoch is seen.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
-/// How long a report stands.
-const REPORT_LIFE: Duration = Duration::from_secs(5);
+/// How long a report stands, and how often it is made anew where nothing changes. The store is asked rarely: this, the
+/// epoch and the leases are all it hears of a node in the steady state (law 4).
+const REPORT_LIFE: Duration = Duration::from_secs(10);
+const REPORT_EVERY: u32 = 4;
 
 /// What is kept in step.
 pub(super) struct Watch {
@@ -34,13 +36,14 @@ pub(super) struct Watch {
     pub(super) node: NodeId,
     pub(super) name: String,
     /// The epoch this node acts by.
-    pub(super) epoch: AtomicU64,
+    pub(super) epoch: watch::Sender<u64>,
 }
 
 impl Watch {
     /// Runs as long as the store's events do.
     pub(super) async fn run(self, mut events: Receiver<Event>) {
         let mut behind = !self.catch_up().await;
+        let mut checks = 0_u32;
         let mut check = tokio::time::interval(CHECK);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -59,6 +62,11 @@ impl Watch {
                 }
                 _ = check.tick() => {
                     behind = if behind { !self.catch_up().await } else { !self.check(&mut events).await };
+                    if !behind && checks.is_multiple_of(REPORT_EVERY) {
+                        self.report().await;
+                        self.count_nodes().await;
+                    }
+                    checks = checks.wrapping_add(1);
                 }
             }
         }
@@ -83,16 +91,24 @@ impl Watch {
                 self.directory.changed(token, *version);
                 self.meter.forget_pace(token);
                 self.meter.recall(Some(token), None);
-                self.epoch.fetch_max(*epoch, Ordering::AcqRel);
+                self.acts_by(*epoch);
             }
             Event::Account { epoch } => {
                 self.meter.recall(None, None);
-                self.epoch.fetch_max(*epoch, Ordering::AcqRel);
+                self.acts_by(*epoch);
             }
             Event::Recall { token, pool } => self.meter.recall(token.as_ref(), Some(*pool)),
             Event::Lost => return true,
         }
         false
+    }
+
+    fn acts_by(&self, epoch: u64) {
+        self.epoch.send_if_modified(|known| {
+            let later = epoch > *known;
+            *known = epoch.max(*known);
+            later
+        });
     }
 
     /// Events may have been missed: takes note of the epoch first, then drops trust in all that was known before, so
@@ -103,7 +119,7 @@ impl Watch {
         self.meter.recall(None, None);
         match epoch {
             Ok(epoch) => {
-                self.epoch.fetch_max(epoch, Ordering::AcqRel);
+                self.acts_by(epoch);
                 self.report().await;
                 true
             }
@@ -115,29 +131,31 @@ impl Watch {
     async fn check(&self, events: &mut Receiver<Event>) -> bool {
         let ask = || self.line.call("epoch", |store| store.epoch(&self.account));
         let Ok(epoch) = ask().await else { return false };
-        if epoch > self.epoch.load(Ordering::Acquire) {
+        if epoch > *self.epoch.borrow() {
             let event = tokio::time::timeout(ON_ITS_WAY, events.recv()).await;
             if let Ok(Ok(event)) = event
                 && self.act_on_all(event, events)
             {
                 return self.catch_up().await;
             }
-            if epoch > self.epoch.load(Ordering::Acquire) {
+            if epoch > *self.epoch.borrow() {
                 tracing::warn!("changes were made of which no event came; looking everything up anew");
                 return self.catch_up().await;
             }
         }
-        self.report().await;
+        true
+    }
+
+    async fn count_nodes(&self) {
         if let Ok(nodes) = self.line.call("nodes", |store| store.nodes(&self.account)).await {
             self.meter.set_nodes(u32::try_from(nodes.len()).unwrap_or(u32::MAX));
         }
-        true
     }
 
     async fn report(&self) {
         let report = NodeReport {
             node: self.node,
-            epoch: self.epoch.load(Ordering::Acquire),
+            epoch: *self.epoch.borrow(),
             seen_at: Timestamp::UNIX_EPOCH,
             leased: self.meter.leased(),
             name: self.name.clone(),

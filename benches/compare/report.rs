@@ -1,0 +1,374 @@
+//! What comes out: tables for people on stdout and in `report.md`, everything in `report.json`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::counted::Counted;
+use super::figures::Spread;
+use super::matrix::{Matrix, Row};
+use super::plan::Plan;
+use super::propagation::Propagation;
+use super::subjects::Kind;
+use super::tokens::Tokens;
+
+/// All figures of a run.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    made: Made,
+    pub(crate) matrix: Option<Matrix>,
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) counted: Vec<Counted>,
+    bars: Vec<Bar>,
+}
+
+/// When, of what and where.
+#[derive(Serialize)]
+struct Made {
+    at: String,
+    commit: String,
+    machine: String,
+    cores: usize,
+    kernel: String,
+    load_average: String,
+    quick: bool,
+    threads: usize,
+    rounds: usize,
+    connections: usize,
+    window_ms: u128,
+}
+
+/// One bar of the issue, and where this run is.
+#[derive(Serialize)]
+struct Bar {
+    what: String,
+    wanted: String,
+    found: String,
+    met: bool,
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            made: Made::now(plan),
+            matrix: None,
+            tokens: None,
+            propagation: None,
+            counted: Vec::new(),
+            bars: Vec::new(),
+        }
+    }
+
+    /// Writes the files and prints the tables.
+    pub(crate) fn finish(mut self, plan: &Plan) -> anyhow::Result<()> {
+        self.bars = self.find_bars();
+        let text = self.to_markdown();
+        let write = |name: &str, text: &str| {
+            let path = plan.directory.join(name);
+            fs::write(&path, text).with_context(|| path.display().to_string())
+        };
+        write("report.md", &text)?;
+        write("report.json", &serde_json::to_string_pretty(&self)?)?;
+        println!("\n{text}\nbench: written to {}", plan.directory.join("report.{md,json}").display());
+        Ok(())
+    }
+
+    fn find_bars(&self) -> Vec<Bar> {
+        let mut bars = Vec::new();
+        if let Some(matrix) = &self.matrix {
+            matrix.add_bars(&mut bars);
+        }
+        if let Some(tokens) = &self.tokens {
+            bars.push(Bar::least(
+                format!("throughput, {} active tokens ÷ one", tokens.active),
+                0.90,
+                &tokens.ratio,
+            ));
+            let bytes = tokens.bytes_per_policy;
+            bars.push(Bar {
+                what: "memory for each cached policy".to_owned(),
+                wanted: "≤ 1024 bytes".to_owned(),
+                found: format!("{bytes:.0} bytes"),
+                met: bytes <= 1024.0,
+            });
+        }
+        if let Some(propagation) = &self.propagation {
+            let p99 = propagation.all_p99 / 1000.0;
+            bars.push(Bar {
+                what: format!("edit in force on {} nodes, p99", propagation.nodes),
+                wanted: "≤ 50 ms".to_owned(),
+                found: format!("{p99:.1} ms"),
+                met: p99 <= 50.0,
+            });
+        }
+        bars
+    }
+
+    fn to_markdown(&self) -> String {
+        let made = &self.made;
+        let mut text = format!(
+            "# Bench of {}\n\nCommit {}; {}, {} cores, Linux {}; load average at the start {}. {} worker threads each, {} \
+             connections, {} rounds of {} ms windows.{}\n",
+            made.at,
+            made.commit,
+            made.machine,
+            made.cores,
+            made.kernel,
+            made.load_average,
+            made.threads,
+            made.connections,
+            made.rounds,
+            made.window_ms,
+            if made.quick { " A quick run: the figures are rough." } else { "" }
+        );
+        if !self.bars.is_empty() {
+            text += "\n## Bars\n\n";
+            let rows = self.bars.iter().map(|bar| {
+                let met = if bar.met { "met" } else { "missed" };
+                vec![bar.what.clone(), bar.wanted.clone(), bar.found.clone(), met.to_owned()]
+            });
+            text += &table(&["what", "bar", "found", ""], rows);
+        }
+        if let Some(matrix) = &self.matrix {
+            matrix.write(&mut text);
+        }
+        if let Some(tokens) = &self.tokens {
+            tokens.write(&mut text);
+        }
+        if let Some(propagation) = &self.propagation {
+            propagation.write(&mut text);
+        }
+        write_counted(&mut text, &self.counted);
+        text
+    }
+}
+
+impl Made {
+    fn now(plan: &Plan) -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let cpu = read("/proc/cpuinfo");
+        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            at: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            commit: commit(),
+            machine: model.map_or("unknown", |(_, name)| name).to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load_average: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            quick: plan.quick,
+            threads: plan.threads,
+            rounds: plan.rounds,
+            connections: plan.connections,
+            window_ms: plan.window.as_millis(),
+        }
+    }
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    let (name, changed) = (git(&["rev-parse", "--short", "HEAD"]), git(&["status", "--porcelain", "src"]));
+    if changed.is_empty() { name } else { format!("{name} and changes") }
+}
+
+impl Bar {
+    fn most(what: String, bar: f64, found: &Spread) -> Self {
+        Self { what, wanted: format!("≤ {bar}"), found: spread(found, 3), met: found.median <= bar }
+    }
+
+    fn least(what: String, bar: f64, found: &Spread) -> Self {
+        Self { what, wanted: format!("≥ {bar}"), found: spread(found, 3), met: found.median >= bar }
+    }
+}
+
+impl Matrix {
+    fn find(&self, kind: Kind, body: usize) -> Option<&Row> {
+        self.rows.iter().find(|row| row.subject == kind.name() && row.body == body)
+    }
+
+    fn add_bars(&self, bars: &mut Vec<Bar>) {
+        let mut bodies: Vec<usize> = self.rows.iter().map(|row| row.body).collect();
+        bodies.dedup();
+        for body in &bodies {
+            let (Some(bare), Some(gate)) =
+                (self.find(Kind::BarePingora, *body), self.find(Kind::TollgateRedis, *body))
+            else {
+                continue;
+            };
+            let what = format!("CPU, Tollgate on Redis ÷ bare Pingora, {}", size(*body));
+            bars.push(Bar::most(what, 1.10, &gate.cpu.over(&bare.cpu)));
+            if let Some(lua) = self.find(Kind::NginxLua, *body) {
+                let what = format!("CPU with Redis, Tollgate ÷ nginx + Lua, {}", size(*body));
+                bars.push(Bar::most(what, 0.75, &gate.total_cpu.over(&lua.total_cpu)));
+            }
+            if let Some(commands) = &gate.store_commands {
+                bars.push(Bar::most(
+                    format!("store commands for each request, {}", size(*body)),
+                    0.005,
+                    commands,
+                ));
+            }
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        *text += "\n## Side by side\n\nProcessor time in µs for each request, at full load. In brackets the least and the most of \
+                  the rounds. Latency at the fixed rate, in ms. Memory of the proxy.\n\n";
+        let optional =
+            |value: &Option<Spread>, digits| value.as_ref().map_or("–".to_owned(), |it| spread(it, digits));
+        let over_bare = |row: &Row| {
+            let bare = self.find(Kind::BarePingora, row.body);
+            bare.map_or("–".to_owned(), |bare| format!("{:.2}", row.cpu.over(&bare.cpu).median))
+        };
+        let rows = self.rows.iter().map(|row| {
+            vec![
+                size(row.body),
+                row.subject.to_owned(),
+                spread(&row.cpu, 1),
+                over_bare(row),
+                optional(&row.redis_cpu, 1),
+                optional(&row.store_commands, 4),
+                optional(&row.store_reads, 4),
+                format!("{:.0}", row.per_second.median),
+                format!("{:.0}", row.rate.median),
+                spread(&row.rate_cpu, 1),
+                millis(&row.p50),
+                millis(&row.p99),
+                format!("{:.1} MiB", row.memory.median / 1024.0),
+            ]
+        });
+        *text += &table(
+            &[
+                "body",
+                "subject",
+                "CPU",
+                "÷ bare",
+                "Redis CPU",
+                "store commands",
+                "store reads",
+                "full load /s",
+                "rate /s",
+                "CPU at rate",
+                "p50",
+                "p99",
+                "memory",
+            ],
+            rows,
+        );
+    }
+}
+
+impl Tokens {
+    fn write(&self, text: &mut String) {
+        let _ = write!(
+            text,
+            "\n## Many tokens\n\n{} tokens in Redis, {} of them in use. Bodies of 0.4 KB.\n\n",
+            self.stored, self.active
+        );
+        let row = |name: &str, rate: &Spread, cpu: &Spread, commands: &Spread| {
+            vec![name.to_owned(), spread(rate, 0), spread(cpu, 1), spread(commands, 4)]
+        };
+        let many = format!("{} tokens", self.active);
+        *text += &table(
+            &["", "full load /s", "CPU µs", "store commands"],
+            [
+                row("one token", &self.one, &self.one_cpu, &self.one_commands),
+                row(&many, &self.many, &self.many_cpu, &self.many_commands),
+            ]
+            .into_iter(),
+        );
+        let _ = write!(
+            text,
+            "\nFirst request of a token ({} of them, {} a second): p50 {:.2} ms, p99 {:.2} ms; of a known token at that rate: p50 \
+             {:.2} ms, p99 {:.2} ms.\nMemory: {:.1} MiB before, {:.1} MiB after all were seen: {:.0} bytes each.\n",
+            self.cold,
+            self.cold_rate,
+            self.cold_p50 / 1e3,
+            self.cold_p99 / 1e3,
+            self.known_p50 / 1e3,
+            self.known_p99 / 1e3,
+            self.memory_before / 1024.0,
+            self.memory_after / 1024.0,
+            self.bytes_per_policy,
+        );
+    }
+}
+
+impl Propagation {
+    fn write(&self, text: &mut String) {
+        let _ = write!(
+            text,
+            "\n## Edits\n\n{} edits, in force on all {} nodes: p50 {:.2} ms, p99 {:.2} ms, at most {:.2} ms after the call was made; p50 \
+             {:.2} ms, p99 {:.2} ms after it was answered. The call itself: p50 {:.2} ms, p99 {:.2} ms.\n",
+            self.edits,
+            self.nodes,
+            self.all_p50 / 1e3,
+            self.all_p99 / 1e3,
+            self.all_max / 1e3,
+            self.answered_p50 / 1e3,
+            self.answered_p99 / 1e3,
+            self.call_p50 / 1e3,
+            self.call_p99 / 1e3,
+        );
+    }
+}
+
+fn write_counted(text: &mut String, counted: &[Counted]) {
+    if counted.is_empty() {
+        return;
+    }
+    *text += "\n## Counted\n\nFor each request, bodies of 0.4 KB, one connection, one worker thread.\n\n";
+    let first = counted.first().and_then(|bare| bare.instructions);
+    let rows = counted.iter().map(|row| {
+        let ratio =
+            row.instructions.zip(first).map_or("–".to_owned(), |(own, bare)| format!("{:.2}", own / bare));
+        let mut names: Vec<_> = row.calls_by_name.iter().collect();
+        names.sort_by(|a, b| b.1.total_cmp(a.1));
+        let names: Vec<String> = names.iter().map(|(name, calls)| format!("{name} {calls:.2}")).collect();
+        vec![
+            row.subject.to_owned(),
+            row.instructions.map_or("–".to_owned(), |count| format!("{count:.0}")),
+            ratio,
+            row.calls.map_or("–".to_owned(), |calls| format!("{calls:.2}")),
+            names.join(", "),
+        ]
+    });
+    *text += &table(&["subject", "instructions", "÷ bare", "system calls", "which"], rows);
+}
+
+fn spread(value: &Spread, digits: usize) -> String {
+    format!("{:.digits$} ({:.digits$}–{:.digits$})", value.median, value.min, value.max)
+}
+
+fn millis(value: &Spread) -> String {
+    format!("{:.2}", value.median / 1e3)
+}
+
+fn size(bytes: usize) -> String {
+    if bytes < 10_000 { format!("{:.1} KB", bytes as f64 / 1000.0) } else { format!("{} KB", bytes / 1024) }
+}
+
+/// A Markdown table whose columns line up, so that it reads well in a terminal too.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let head: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.collect();
+    let width = |column: usize| {
+        let cells = std::iter::once(&head).chain(&rows).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: &[String]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+    };
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    let mut text = line(&head) + &line(&rule);
+    text.extend(rows.iter().map(|row| line(row)));
+    text
+}

@@ -1,0 +1,312 @@
+use std::sync::atomic::AtomicUsize;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::ledger::Counter;
+use crate::ledger::lease::Reserved;
+use crate::policy::record::Account;
+use crate::policy::{AccountId, Credits, PerPool, Pool, TokenKind};
+use crate::store::{
+    Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store, StoreError,
+    StoredToken, UsageRow, Written,
+};
+use crate::telemetry::Metrics;
+
+/// A store that knows policies only, counts look-ups, and holds them back until it is told.
+#[derive(Default)]
+struct Shelf {
+    policies: Mutex<HashMap<TokenDigest, Policy>>,
+    lookups: AtomicUsize,
+    /// Look-ups read what is on the shelf, then wait here.
+    held: Mutex<Option<Arc<Notify>>>,
+    down: std::sync::atomic::AtomicBool,
+}
+
+type Answered<T> = Result<T, StoreError>;
+
+fn away<T>() -> Answered<T> {
+    Err(StoreError::Unavailable("it only knows policies".to_owned()))
+}
+
+#[async_trait]
+impl Store for Shelf {
+    async fn find_token(&self, digest: &TokenDigest) -> Answered<Option<Policy>> {
+        self.lookups.fetch_add(1, Ordering::AcqRel);
+        if self.down.load(Ordering::Acquire) {
+            return away();
+        }
+        let found = self.policies.lock().get(digest).cloned();
+        let held = self.held.lock().clone();
+        if let Some(held) = held {
+            held.notified().await;
+        }
+        Ok(found)
+    }
+
+    async fn get_token(&self, _: &AccountId, _: &TokenId) -> Answered<Option<StoredToken>> {
+        away()
+    }
+    async fn list_tokens(&self, _: &AccountId, _: Option<&TokenId>, _: usize) -> Answered<Vec<Listed>> {
+        away()
+    }
+    async fn create_token(&self, _: &Policy, _: &Token) -> Answered<()> {
+        away()
+    }
+    async fn put_policy(&self, _: &Policy) -> Answered<Written> {
+        away()
+    }
+    async fn rotate_token(
+        &self,
+        _: &AccountId,
+        _: &TokenId,
+        _: u64,
+        _: &Token,
+        _: Duration,
+    ) -> Answered<Written> {
+        away()
+    }
+    async fn reveal_token(&self, _: &AccountId, _: &TokenId) -> Answered<Option<Token>> {
+        away()
+    }
+    async fn mark_seen_in_browser(&self, _: &AccountId, _: &TokenId, _: Timestamp) -> Answered<()> {
+        away()
+    }
+    async fn get_account(&self, _: &AccountId) -> Answered<Option<Account>> {
+        away()
+    }
+    async fn create_account(&self, _: &Account, _: &Policy, _: &Token) -> Answered<bool> {
+        away()
+    }
+    async fn put_account(&self, _: &Account) -> Answered<Written> {
+        away()
+    }
+    async fn reserve(&self, _: &Reserve) -> Answered<Reserved> {
+        away()
+    }
+    async fn shrink(&self, _: &LeaseKey, _: Credits) -> Answered<()> {
+        away()
+    }
+    async fn settle(&self, _: &[Settlement]) -> Answered<()> {
+        away()
+    }
+    async fn renew(&self, _: &[LeaseKey], _: Duration) -> Answered<Vec<bool>> {
+        away()
+    }
+    async fn expire(&self, _: &AccountId) -> Answered<u64> {
+        away()
+    }
+    async fn recall(&self, _: &AccountId, _: Option<&TokenId>, _: Pool) -> Answered<()> {
+        away()
+    }
+    async fn pace(&self, _: &AccountId, _: &TokenId, _: u32) -> Answered<Paced> {
+        away()
+    }
+    fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
+        tokio::sync::broadcast::channel(1).1
+    }
+    async fn epoch(&self, _: &AccountId) -> Answered<u64> {
+        away()
+    }
+    async fn report_node(&self, _: &AccountId, _: &NodeReport, _: Duration) -> Answered<()> {
+        away()
+    }
+    async fn nodes(&self, _: &AccountId) -> Answered<Vec<NodeReport>> {
+        away()
+    }
+    async fn count_refusals(&self, _: &AccountId, _: LeaseId, _: &[RefusalCell]) -> Answered<()> {
+        away()
+    }
+    async fn usage(
+        &self,
+        _: &AccountId,
+        _: Option<&TokenId>,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Answered<Vec<UsageRow>> {
+        away()
+    }
+    async fn stranded(&self, _: &AccountId, _: &TokenId) -> Answered<PerPool<Credits>> {
+        away()
+    }
+    async fn token_usage(&self, _: &AccountId, _: &TokenId) -> Answered<(PerPool<Counter>, Timestamp)> {
+        away()
+    }
+    async fn account_usage(&self, _: &AccountId) -> Answered<(PerPool<Counter>, Timestamp)> {
+        away()
+    }
+    async fn ping(&self) -> Answered<()> {
+        away()
+    }
+}
+
+struct World {
+    shelf: Arc<Shelf>,
+    directory: Arc<Directory>,
+}
+
+impl World {
+    fn new(patience: Duration) -> Self {
+        let shelf = Arc::new(Shelf::default());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let line = Arc::new(Line::new(shelf.clone(), metrics));
+        let settings = DirectorySettings { policies: 1000, grace: Duration::from_secs(60), patience };
+        Self { shelf, directory: Directory::new(line, settings, Handle::current()) }
+    }
+
+    fn put(&self, token: &Token, version: u64, nickname: &str) -> TokenId {
+        let id = TokenId::from_ulid(ulid::Ulid::from_parts(1, 1));
+        let account = AccountId::default_account();
+        let mut policy = Policy::new(id.clone(), account, token.kind(), Timestamp::UNIX_EPOCH);
+        policy.version = version;
+        nickname.clone_into(&mut policy.nickname);
+        self.shelf.policies.lock().insert(token.digest(), policy);
+        id
+    }
+
+    fn lookups(&self) -> usize {
+        self.shelf.lookups.load(Ordering::Acquire)
+    }
+}
+
+fn token(n: u8) -> Token {
+    Token::from_random(TokenKind::Publishable, [n; 16])
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn concurrent_first_sights_share_one_look_up_and_later_ones_need_none() {
+    let world = World::new(LONG);
+    world.put(&token(1), 1, "one");
+    let hold = Arc::new(Notify::new());
+    *world.shelf.held.lock() = Some(hold.clone());
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let directory = world.directory.clone();
+            tokio::spawn(async move { directory.find(&token(1)).await })
+        })
+        .collect();
+    while world.lookups() == 0 {
+        tokio::task::yield_now().await;
+    }
+    *world.shelf.held.lock() = None;
+    hold.notify_one();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap().nickname, "one");
+    }
+    assert!(world.directory.find(&token(1)).await.is_ok());
+    assert_eq!(world.lookups(), 1);
+}
+
+#[tokio::test]
+async fn law_5_an_old_look_up_in_flight_never_brings_back_what_was_replaced() {
+    let world = World::new(LONG);
+    let id = world.put(&token(1), 1, "old");
+    let hold = Arc::new(Notify::new());
+    *world.shelf.held.lock() = Some(hold.clone());
+    let directory = world.directory.clone();
+    let early = tokio::spawn(async move { directory.find(&token(1)).await });
+    while world.lookups() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The look-up has read version 1 and is on its way; meanwhile version 2 is written and its event comes.
+    world.put(&token(1), 2, "new");
+    world.directory.changed(&id, 2);
+    *world.shelf.held.lock() = None;
+    hold.notify_one();
+    assert_eq!(early.await.unwrap().unwrap().nickname, "new");
+    assert_eq!(world.directory.find(&token(1)).await.unwrap().nickname, "new");
+}
+
+#[tokio::test]
+async fn an_edit_puts_what_is_known_out_of_force() {
+    let world = World::new(LONG);
+    let id = world.put(&token(1), 1, "old");
+    assert_eq!(world.directory.find(&token(1)).await.unwrap().nickname, "old");
+    world.put(&token(1), 2, "new");
+    assert_eq!(world.directory.find(&token(1)).await.unwrap().nickname, "old", "nobody has said so yet");
+    world.directory.changed(&id, 2);
+    assert_eq!(world.directory.find(&token(1)).await.unwrap().nickname, "new");
+}
+
+#[tokio::test]
+async fn after_lost_events_everything_is_looked_up_anew_or_trusted_if_nobody_answers() {
+    let world = World::new(LONG);
+    world.put(&token(1), 1, "old");
+    assert!(world.directory.find(&token(1)).await.is_ok());
+    world.put(&token(1), 2, "new");
+    world.directory.lost();
+    world.shelf.down.store(true, Ordering::Release);
+    assert_eq!(world.directory.find(&token(1)).await.unwrap().nickname, "old");
+    assert_eq!(world.directory.find(&token(2)).await.unwrap_err(), Denial::StoreUnavailable);
+    world.shelf.down.store(false, Ordering::Release);
+    let begun = Instant::now();
+    while world.directory.find(&token(1)).await.unwrap().nickname != "new" {
+        assert!(begun.elapsed() < LONG);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn unknown_tokens_are_remembered_until_something_is_made() {
+    let world = World::new(LONG);
+    for _ in 0..5 {
+        assert_eq!(world.directory.find(&token(1)).await.unwrap_err(), Denial::TokenInvalid);
+    }
+    assert_eq!(world.lookups(), 1);
+    let id = world.put(&token(1), 1, "made");
+    world.directory.changed(&id, 1);
+    assert_eq!(world.directory.find(&token(1)).await.unwrap().nickname, "made");
+}
+
+#[tokio::test]
+async fn a_flood_of_made_up_tokens_neither_fills_memory_nor_reaches_the_store_at_its_rate() {
+    let world = World::new(LONG);
+    let mut unavailable = 0;
+    for number in 0..50_000_u32 {
+        let mut bits = [0; 16];
+        bits[..4].copy_from_slice(&number.to_be_bytes());
+        match world.directory.find(&Token::from_random(TokenKind::Publishable, bits)).await {
+            Err(Denial::TokenInvalid) => {}
+            Err(Denial::StoreUnavailable) => unavailable += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(unavailable > 0 && world.lookups() < 50_000, "{unavailable} {}", world.lookups());
+    assert!(world.directory.unknown.len() <= UNKNOWN + UNKNOWN / 10, "{}", world.directory.unknown.len());
+    assert!(world.directory.flights.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_look_up_makes_nobody_wait_longer_than_the_patience_and_goes_on() {
+    let world = World::new(Duration::from_millis(20));
+    world.put(&token(1), 1, "slow");
+    let hold = Arc::new(Notify::new());
+    *world.shelf.held.lock() = Some(hold.clone());
+    assert_eq!(world.directory.find(&token(1)).await.unwrap_err(), Denial::StoreUnavailable);
+    *world.shelf.held.lock() = None;
+    hold.notify_one();
+    let begun = Instant::now();
+    while world.directory.find(&token(1)).await.is_err() {
+        assert!(begun.elapsed() < LONG);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.lookups(), 1, "the first look-up was the only one");
+}
+
+#[tokio::test]
+async fn the_memory_is_bounded() {
+    let world = World::new(LONG);
+    for n in 0..=255 {
+        world.put(&token(n), 1, "many");
+    }
+    let small = DirectorySettings { policies: 50, grace: LONG, patience: LONG };
+    let directory = Directory::new(world.directory.line.clone(), small, Handle::current());
+    for n in 0..=255 {
+        assert!(directory.find(&token(n)).await.is_ok());
+    }
+    assert!(directory.len() <= 55, "{}", directory.len());
+}

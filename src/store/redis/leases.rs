@@ -1,0 +1,213 @@
+//! Leases and throttles: how the calls of the seam become calls of scripts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::{Client, Cmd, FromRedisValue, Value};
+
+use super::RedisStore;
+use super::answers::{self, strange};
+use super::link::{Again, Link};
+use crate::ledger::lease::Reserved;
+use crate::ledger::pace::LONGEST_HOLD;
+use crate::policy::{AccountId, Credits, TokenId};
+use crate::store::record::{budget_field, limit_field};
+use crate::store::usage::{CLOSED_FOR, DAY, UNKNOWN_FOR, day_of};
+use crate::store::{LeaseKey, Paced, Reserve, Settlement, StoreError, UsageCell};
+
+/// How many calls go at once, so that each bunch stays within the timeout.
+const BUNCH: usize = 256;
+/// How many expired leases one sweep closes, so that others wait no longer than need be.
+const CLOSED_AT_ONCE: usize = 256;
+/// Connections for calls that wait for replicas. The server holds a connection still until the replicas have answered, so
+/// these calls must not go over the one that all others use.
+const WAITING: usize = 4;
+
+/// Waiting for replicas.
+#[derive(Debug)]
+pub(super) struct Replicas {
+    links: [Link; WAITING],
+    next: AtomicUsize,
+    count: u32,
+    /// How long the server waits: less than the call may take, so that it can say how many replicas there were.
+    patience: Duration,
+}
+
+impl Replicas {
+    /// Waiting for so many replicas; `None`: for none.
+    pub(super) fn new(client: &Client, timeout: Duration, count: u32) -> Option<Self> {
+        let links = std::array::from_fn(|_| Link::new(client.clone(), timeout));
+        let patience = (timeout * 3 / 4).max(Duration::from_millis(1));
+        (count > 0).then(|| Self { links, next: AtomicUsize::new(0), count, patience })
+    }
+
+    fn link(&self) -> Option<&Link> {
+        self.links.get(self.next.fetch_add(1, Ordering::Relaxed) % WAITING)
+    }
+
+    fn wait(&self) -> Cmd {
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(self.count).arg(self.patience.as_millis().to_string());
+        wait
+    }
+
+    fn check(&self, answer: Value) -> Result<(), StoreError> {
+        let had = u32::from_redis_value(answer).map_err(|_| strange("WAIT"))?;
+        if had >= self.count {
+            return Ok(());
+        }
+        let why = format!("{had} replicas have the lease, and `wait_replicas` is {}", self.count);
+        Err(StoreError::Unavailable(why))
+    }
+}
+
+/// What a lease draws on, as it is kept.
+fn drawn_on(key: &LeaseKey) -> String {
+    format!("{}/{}", key.token, key.pool.as_str())
+}
+
+fn micros(time: Duration) -> String {
+    time.as_micros().to_string()
+}
+
+impl RedisStore {
+    pub(super) async fn run_reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {
+        let Reserve { key, node, ask, life } = reserve;
+        let (account, token, pool) = (&key.account, &key.token, key.pool);
+        let keys = [
+            self.keys.token(account, token),
+            self.keys.account(account),
+            self.keys.used_by_token(account, token, pool),
+            self.keys.used_by_account(account, pool),
+            self.keys.lease(account, key.lease),
+            self.keys.leases(account),
+        ];
+        let args = vec![
+            limit_field(pool).to_owned(),
+            budget_field(pool).to_owned(),
+            drawn_on(key),
+            key.lease.0.to_string(),
+            node.0.to_string(),
+            ask.want.to_string(),
+            ask.need.to_string(),
+            micros(*life),
+            micros(self.retention.stranded),
+            self.clock_text(),
+        ];
+        let script = &self.scripts.reserve;
+        let Some((replicas, link)) = self.replicas.as_ref().and_then(|all| Some((all, all.link()?))) else {
+            return answers::reserved(self.run(script, &keys, args, Again::Yes).await?);
+        };
+        // Together: the server waits for what this connection wrote last.
+        let calls = vec![script.call(&keys, args), replicas.wait()];
+        let answers = link.run(script, calls, Again::Yes).await;
+        let answers = answers.map_err(|failure| failure.into_store_error("of a lease or a counter"))?;
+        let [answer, waited] = <[Value; 2]>::try_from(answers).map_err(|_| strange("reserve.lua"))?;
+        let reserved = answers::reserved(answer)?;
+        if matches!(reserved, Reserved::Granted(_)) {
+            replicas.check(waited)?;
+        }
+        Ok(reserved)
+    }
+
+    pub(super) async fn run_shrink(&self, key: &LeaseKey, keep: Credits) -> Result<(), StoreError> {
+        let keys = [
+            self.keys.lease(&key.account, key.lease),
+            self.keys.used_by_token(&key.account, &key.token, key.pool),
+            self.keys.used_by_account(&key.account, key.pool),
+        ];
+        let args = vec![drawn_on(key), keep.to_string(), self.clock_text()];
+        answers::done(self.run(&self.scripts.shrink, &keys, args, Again::Yes).await?, "shrink.lua")
+    }
+
+    /// Settles all that can be settled; the first that cannot is told.
+    pub(super) async fn run_settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
+        let mut settled = Ok(());
+        for bunch in settlements.chunks(BUNCH) {
+            let calls = bunch.iter().map(|settlement| self.settle_call(settlement)).collect();
+            let answers = self.link.run(&self.scripts.settle, calls, Again::Yes).await;
+            let answers = answers.map_err(|failure| failure.into_store_error("of a lease or a counter"))?;
+            for answer in answers {
+                settled = settled.and(answers::done(answer, "settle.lua"));
+            }
+        }
+        settled
+    }
+
+    fn settle_call(&self, settlement: &Settlement) -> Cmd {
+        let Settlement { key, spent, cells } = settlement;
+        let (account, token, pool) = (&key.account, &key.token, key.pool);
+        let mut keys = vec![
+            self.keys.lease(account, key.lease),
+            self.keys.used_by_token(account, token, pool),
+            self.keys.used_by_account(account, pool),
+            self.keys.leases(account),
+        ];
+        let mut args = vec![
+            drawn_on(key),
+            key.lease.0.to_string(),
+            token.to_string(),
+            spent.to_string(),
+            micros(CLOSED_FOR),
+            micros(UNKNOWN_FOR),
+            micros(self.retention.usage),
+            self.clock_text(),
+        ];
+        let mut days: BTreeMap<i64, Vec<&UsageCell>> = BTreeMap::new();
+        for cell in cells {
+            days.entry(day_of(cell.hour)).or_default().push(cell);
+        }
+        for (day, cells) in days {
+            keys.extend([self.keys.cells(account, token.as_str(), day), self.keys.active(account, day)]);
+            args.extend([(day + DAY).to_string(), cells.len().to_string()]);
+            for cell in cells {
+                args.push(super::cells::cell_field(pool, cell));
+                args.extend([cell.requests, cell.credits, cell.bytes].map(|number| number.to_string()));
+            }
+        }
+        self.scripts.settle.call(&keys, args)
+    }
+
+    pub(super) async fn run_renew(
+        &self,
+        leases: &[LeaseKey],
+        life: Duration,
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut open = Vec::with_capacity(leases.len());
+        // Leases of one account share a script's call.
+        for of_account in leases.chunk_by(|one, next| one.account == next.account) {
+            for bunch in of_account.chunks(BUNCH) {
+                let Some(first) = bunch.first() else { continue };
+                let mut keys = vec![self.keys.leases(&first.account)];
+                let mut args = vec![micros(life), self.clock_text()];
+                for key in bunch {
+                    keys.push(self.keys.lease(&key.account, key.lease));
+                    args.extend([key.lease.0.to_string(), drawn_on(key)]);
+                }
+                let answer = self.run(&self.scripts.renew, &keys, args, Again::Yes).await?;
+                open.extend(answers::renewed(answer, bunch.len())?);
+            }
+        }
+        Ok(open)
+    }
+
+    pub(super) async fn run_expire(&self, account: &AccountId) -> Result<u64, StoreError> {
+        let args = vec![CLOSED_AT_ONCE.to_string(), micros(self.retention.stranded), self.clock_text()];
+        let keys = [self.keys.leases(account)];
+        // A lost answer may have closed some; the next call closes the others.
+        answers::number(self.run(&self.scripts.expire, &keys, args, Again::Yes).await?, "expire.lua")
+    }
+
+    pub(super) async fn run_pace(
+        &self,
+        account: &AccountId,
+        token: &TokenId,
+        want: u32,
+    ) -> Result<Paced, StoreError> {
+        let keys = [self.keys.token(account, token), self.keys.pace(account, token)];
+        let args = vec![want.to_string(), micros(LONGEST_HOLD), self.clock_text()];
+        // Passes whose answer was lost are lost: that is never too many.
+        answers::paced(self.run(&self.scripts.pace, &keys, args, Again::Yes).await?)
+    }
+}

@@ -1,0 +1,31 @@
+-- Takes passes of a token's throttle, as src/ledger/pace.rs does.
+--
+-- KEYS  1 token's record · 2 token's throttle
+-- ARGV  1 how many are wanted · 2 how long they may be held (µs) · 3 time (µs), empty: the server's
+-- Returns unlimited
+--         passes, how many
+--         wait, for how long (µs)
+--         unreadable, key, why
+
+local now, hold = clock(ARGV[3]), tonumber(ARGV[2])
+local token = redis.call('HMGET', KEYS[1], 'rate', 'burst')
+if redis.call('EXISTS', KEYS[1]) == 0 then return unreadable(KEYS[1], 'there is none') end
+if not token[1] then return unreadable(KEYS[1], '`rate` is missing') end
+if not token[2] then return unreadable(KEYS[1], '`burst` is missing') end
+local rate, bad_rate = parse_rate(token[1], token[2])
+if bad_rate then return unreadable(KEYS[1], '`rate` and `burst` are not a rate') end
+if not rate then return { 'unlimited' } end
+local arrival = whole(redis.call('GET', KEYS[2]) or '0')
+if not arrival then return unreadable(KEYS[2], 'it is not a time') end
+
+local full = rate.spacing * rate.burst
+local first = math.min(math.max(arrival, now), now + full) + rate.spacing
+if first - now > full then return { 'wait', text(first - now - full) } end
+-- Those after the first come from a burst that is smaller by what the rate gives while they are held.
+local most = math.max(math.min(tonumber(ARGV[1]), math.floor(rate.per_second / 10)), 1)
+local more = math.floor((full - hold - (first - now)) / rate.spacing)
+more = math.min(math.max(more, 0), most - 1)
+local next_arrival = first + more * rate.spacing
+-- Kept an hour longer than it says anything: that is cheap, and a clock may step back.
+redis.call('SET', KEYS[2], text(next_arrival), 'PX', text(math.ceil((next_arrival - now) / 1000) + 3600000))
+return { 'passes', text(1 + more) }
