@@ -1,7 +1,7 @@
 //! What may happen next, and what it does.
 
 use super::message::{Call, Message};
-use super::node::{Power, Scene};
+use super::node::{Node, Power, Scene};
 use super::planted::Bug;
 use super::{Rules, World, laws};
 use crate::ledger::purse::Micros;
@@ -9,23 +9,48 @@ use crate::ledger::purse::Micros;
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    Request { node: u8, token: u8, cost: u64 },
-    Respond { node: u8, at: usize, good: bool },
-    Tend { node: u8 },
-    AskAgain { node: u8, token: u8 },
+    Request {
+        node: u8,
+        token: u8,
+        cost: u64,
+    },
+    Respond {
+        node: u8,
+        at: usize,
+        good: bool,
+    },
+    Tend {
+        node: u8,
+    },
+    AskAgain {
+        node: u8,
+        token: u8,
+    },
     /// A message arrives; it is named by its place among those under way.
     Deliver(usize),
     Lose(usize),
     Double(usize),
-    GiveUp { node: u8, call: Call },
+    GiveUp {
+        node: u8,
+        call: Call,
+    },
     Pass(Time),
     Sweep,
-    Crash { node: u8 },
-    Restart { node: u8 },
-    Vanish { node: u8 },
+    Crash {
+        node: u8,
+    },
+    Restart {
+        node: u8,
+    },
+    Vanish {
+        node: u8,
+    },
     /// The store starts anew: everything under way is lost.
     StoreRestart,
-    Edit { token: u8, limit: u64 },
+    Edit {
+        token: u8,
+        limit: u64,
+    },
     StepBack,
 }
 
@@ -124,7 +149,9 @@ impl World {
         if swept != self.shop {
             actions.push(Action::Sweep);
         }
-        if self.may.store_restarts > 0 && self.net.iter().any(|message| !matches!(message, Message::Recall { .. })) {
+        if self.may.store_restarts > 0
+            && self.net.iter().any(|message| !matches!(message, Message::Recall { .. }))
+        {
             actions.push(Action::StoreRestart);
         }
         if self.may.steps_back > 0 {
@@ -164,9 +191,10 @@ impl World {
             Message::Reply { .. } | Message::Recall { .. } => true,
         };
         !self.net.iter().any(from_the_living)
-            && (0..).zip(&self.nodes).filter(|(_, node)| node.power == Power::Up).all(|(index, node)| {
-                !self.has_wishes(index) && node.calls.is_empty()
-            })
+            && (0..)
+                .zip(&self.nodes)
+                .filter(|(_, node)| node.power == Power::Up)
+                .all(|(index, node)| !self.has_wishes(index) && node.calls.is_empty())
     }
 
     /// Lets something happen, and checks the laws that are about steps.
@@ -180,7 +208,7 @@ impl World {
         }
     }
 
-    fn with_node(&mut self, node: u8, rules: &Rules, act: impl FnOnce(&mut super::Node, &mut Scene)) {
+    fn with_node(&mut self, node: u8, rules: &Rules, act: impl FnOnce(&mut Node, &mut Scene)) {
         let mut out = Vec::new();
         let mut scene = Scene {
             now: self.now,
@@ -189,12 +217,14 @@ impl World {
             rounds: rules.rounds,
             bug: rules.bug,
             out: &mut out,
-            recall: None,
+            recalls: Vec::new(),
         };
         act(&mut self.nodes[usize::from(node)], &mut scene);
-        let recall = scene.recall;
-        out.into_iter().for_each(|message| self.send(message));
-        if let Some(token) = recall {
+        let recalls = scene.recalls;
+        for message in out {
+            self.send(message);
+        }
+        for token in recalls {
             self.publish(token, rules);
         }
     }
@@ -227,7 +257,7 @@ impl World {
                     *self.truth.by_hour.entry((flight.token, flight.hour)).or_default() += flight.cost;
                 }
             }
-            Action::Tend { node } => self.with_node(node, rules, |node, scene| node.tend(scene)),
+            Action::Tend { node } => self.with_node(node, rules, Node::tend),
             Action::AskAgain { node, token } => {
                 self.with_node(node, rules, |node, scene| node.ask_again(token, scene));
             }
@@ -302,9 +332,7 @@ impl World {
             Time::Idle => (&mut self.may.idles, 2_000_000),
             Time::Renewal => (&mut self.may.renewals, 21_000_000),
             Time::Life => (&mut self.may.lives, 31_000_000),
-            Time::Hour => {
-                (&mut self.may.hours, 3_600_000_000 - self.shop.clock.rem_euclid(3_600_000_000))
-            }
+            Time::Hour => (&mut self.may.hours, 3_600_000_000 - self.shop.clock.rem_euclid(3_600_000_000)),
         };
         *left -= 1;
         self.shop.clock += micros;

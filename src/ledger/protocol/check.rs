@@ -73,7 +73,6 @@ fn check(rules: &Rules, at_least: usize) {
     assert!(visited >= at_least, "{visited} states were visited, not {at_least}");
 }
 
-
 /// Calls and answers are lost, doubled, late and given up.
 pub(super) fn lossy() -> Rules {
     let may = May { requests: 2, losses: 1, doubles: 1, timeouts: 1, idles: 1, ..May::default() };

@@ -122,13 +122,29 @@ fn any_rules() -> impl Strategy<Value = Rules> {
             hours: 3,
             steps_back: 3,
         };
-        Rules { nodes, limits, budget, period, costs, want, rounds: 25, edits: vec![10, 100, 300], may, bug: None }
+        Rules {
+            nodes,
+            limits,
+            budget,
+            period,
+            costs,
+            want,
+            rounds: 25,
+            edits: vec![10, 100, 300],
+            may,
+            bug: None,
+        }
     })
 }
 
 #[test]
 fn laws_hold_through_long_random_histories() {
-    let config = ProptestConfig { cases: 96, failure_persistence: None, max_shrink_iters: 0, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..ProptestConfig::default()
+    };
     let seen = RefCell::new(Seen::default());
     TestRunner::new(config)
         .run(&(any_rules(), any::<u64>()), |(rules, seed)| {
@@ -143,5 +159,8 @@ fn laws_hold_through_long_random_histories() {
         .unwrap();
     let seen = seen.into_inner();
     println!("{seen:?}");
-    assert!(seen.steps > 100_000 && seen.delivered > 10_000 && seen.leases > 4_000 && seen.crashes > 100, "{seen:?}");
+    assert!(
+        seen.steps > 100_000 && seen.delivered > 10_000 && seen.leases > 4_000 && seen.crashes > 100,
+        "{seen:?}"
+    );
 }

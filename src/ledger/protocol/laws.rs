@@ -8,9 +8,9 @@ use super::message::{Call, Reply};
 use super::node::Power;
 use super::shop::Shop;
 use super::{Rules, World};
-use crate::ledger::{Counter, period_start};
 use crate::ledger::lease::{Lease, LeaseState};
 use crate::ledger::purse::Wish;
+use crate::ledger::{Counter, period_start};
 use crate::policy::Period;
 
 /// Something that must hold, and its name.
@@ -52,7 +52,8 @@ pub(super) fn check_step(world: &mut World, before: &[(u64, u64)]) {
 
 /// Law 3 for the answer that was given: whoever is refused for good finds no credits that could have been had.
 pub(super) fn check_refusal(world: &mut World, call: &Call, reply: &Reply) {
-    let (Call::Reserve { token, need, ahead: false, last, .. }, Reply::Refused { recallable, .. }) = (call, reply)
+    let (Call::Reserve { token, need, ahead: false, last, .. }, Reply::Refused { recallable, .. }) =
+        (call, reply)
     else {
         return;
     };
@@ -61,7 +62,8 @@ pub(super) fn check_refusal(world: &mut World, call: &Call, reply: &Reply) {
     }
     let need = i128::from(*need);
     let limits = committed(&world.shop);
-    let free = |at: usize| limits.get(at).map(|(committed, limit)| i128::from(*limit) - i128::from(*committed));
+    let free =
+        |at: usize| limits.get(at).map(|(committed, limit)| i128::from(*limit) - i128::from(*committed));
     let of_token = free(usize::from(*token)).map_or(0, |free| free + unspent(world, Some(*token)));
     let of_account = free(world.shop.tokens.len()).map(|free| free + unspent(world, None));
     if of_token >= need && of_account.is_none_or(|of_account| of_account >= need) {
@@ -83,10 +85,7 @@ fn unspent(world: &World, token: Option<u8>) -> i128 {
         }
         let charged = world.truth.charged.get(id).copied().unwrap_or(0);
         let taken = charged + flying.get(id).copied().unwrap_or(0);
-        let awaited = match is_held(world, *id) {
-            Some(awaited) => awaited,
-            None => return 0,
-        };
+        let Some(awaited) = is_held(world, *id) else { return 0 };
         i128::from(lease.granted.0) - i128::from(taken) - i128::from(awaited)
     };
     world.shop.leases.iter().map(unspent).sum()

@@ -68,10 +68,22 @@ pub(super) enum Reply {
 /// Something under way. `life` counts a node's starts: what is said to an earlier life is not heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Message {
-    Call { node: u8, life: u16, call: Call },
-    Reply { node: u8, life: u16, call: Call, reply: Reply },
+    Call {
+        node: u8,
+        life: u16,
+        call: Call,
+    },
+    Reply {
+        node: u8,
+        life: u16,
+        call: Call,
+        reply: Reply,
+    },
     /// Give back what is idle; of one token or of all.
-    Recall { node: u8, token: Option<u8> },
+    Recall {
+        node: u8,
+        token: Option<u8>,
+    },
 }
 
 impl Message {

@@ -64,8 +64,8 @@ pub(super) struct Scene<'a> {
     pub(super) rounds: u8,
     pub(super) bug: Option<Bug>,
     pub(super) out: &'a mut Vec<Message>,
-    /// A recall that it publishes.
-    pub(super) recall: Option<Option<u8>>,
+    /// Recalls that it publishes: of one token or of all.
+    pub(super) recalls: Vec<Option<u8>>,
 }
 
 /// A purse from which `rate` credits were spent a moment ago: it asks ahead, and for more than it needs.
@@ -141,7 +141,7 @@ impl Node {
                 }
             };
             if let Some(Wish::Reserve { want, need }) = purse.wish_more(short, scene.now) {
-                let ask = (want.max(scene.want), need, if short.is_some() { 1 } else { 0 });
+                let ask = (want.max(scene.want), need, u8::from(short.is_some()));
                 self.ask(token, ask, scene);
             }
         }
@@ -156,11 +156,8 @@ impl Node {
         if scene.bug != Some(Bug::NoWriteAhead) {
             self.journal.insert(lease, (token, 0));
         }
-        self.asking[usize::from(token)] = Some(if round > 0 {
-            Asking::Recalling { want, need, round }
-        } else {
-            Asking::Called
-        });
+        self.asking[usize::from(token)] =
+            Some(if round > 0 { Asking::Recalling { want, need, round } } else { Asking::Called });
         let (ahead, last) = (round == 0, round >= scene.rounds);
         self.call(Call::Reserve { lease, token, want, need, asked_at: scene.now, ahead, last }, scene);
     }
@@ -175,10 +172,7 @@ impl Node {
     /// Whether it waits for recalled credits, with no call out.
     pub(super) fn is_recalling(&self, token: u8) -> bool {
         matches!(self.asking[usize::from(token)], Some(Asking::Recalling { .. }))
-            && !self
-                .calls
-                .iter()
-                .any(|call| matches!(call, Call::Reserve { token: of, .. } if *of == token))
+            && !self.calls.iter().any(|call| matches!(call, Call::Reserve { token: of, .. } if *of == token))
     }
 
     pub(super) fn respond(&mut self, at: usize, good: bool, scene: &mut Scene) -> Flight {
@@ -290,7 +284,7 @@ impl Node {
             (Call::Reserve { need, ahead, last, .. }, Reply::Refused { recallable, budget }) => {
                 self.journal.remove(&lease);
                 if !ahead && recallable && !last {
-                    scene.recall = Some((!budget).then_some(token));
+                    scene.recalls.push((!budget).then_some(token));
                     return;
                 }
                 purse.refused();

@@ -158,8 +158,9 @@ impl Shop {
                 Some(Bug::ReserveIgnoresBudget) => terms.budget = None,
                 Some(Bug::ReserveIgnoresLeased) => {
                     let leased = books.token.leased(Period::None, now).0;
-                    terms.limit =
-                        terms.limit.map(|limit| Limit { credits: Credits(limit.credits.0 + leased), ..limit });
+                    terms.limit = terms
+                        .limit
+                        .map(|limit| Limit { credits: Credits(limit.credits.0 + leased), ..limit });
                 }
                 _ => {}
             }
@@ -172,7 +173,7 @@ impl Shop {
             if bug == Some(Bug::LeaseOutlivesPeriod)
                 && let Reserved::Granted(grant) = &mut reserved
             {
-                grant.valid_for = Duration::from_secs(7200);
+                grant.valid_for = Duration::from_hours(2);
             }
             reserved
         });
