@@ -8,6 +8,8 @@ mod counter;
 pub mod journal;
 pub mod lease;
 pub mod pace;
+#[cfg(test)]
+mod protocol;
 pub mod purse;
 mod standing;
 mod take;

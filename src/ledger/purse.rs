@@ -265,13 +265,8 @@ impl Purse {
     pub fn renewed(&mut self, lease: Ulid, expires: Option<Micros>) {
         if let Some(held) = self.find(lease) {
             held.busy = false;
-            match expires {
-                Some(expires) => held.expires = expires,
-                None => {
-                    held.leaving = true;
-                    held.expires = Micros::MAX;
-                }
-            }
+            held.leaving |= expires.is_none();
+            held.expires = expires.unwrap_or(Micros::MAX);
         }
     }
 

@@ -21,11 +21,12 @@ if not arrival then return unreadable(KEYS[2], 'it is not a time') end
 local full = rate.spacing * rate.burst
 local first = math.min(math.max(arrival, now), now + full) + rate.spacing
 if first - now > full then return { 'wait', text(first - now - full) } end
--- Those after the first come from a burst that is smaller by what the rate gives while they are held.
+-- Those after the first may be used until the hold is over, and count as if each came then.
 local most = math.max(math.min(tonumber(ARGV[1]), math.floor(rate.per_second / 10)), 1)
-local more = math.floor((full - hold - (first - now)) / rate.spacing)
+local held_from = math.max(first, now + hold)
+local more = math.floor((now + full - held_from) / rate.spacing)
 more = math.min(math.max(more, 0), most - 1)
-local next_arrival = first + more * rate.spacing
+local next_arrival = more > 0 and held_from + more * rate.spacing or first
 -- Kept an hour longer than it says anything: that is cheap, and a clock may step back.
 redis.call('SET', KEYS[2], text(next_arrival), 'PX', text(math.ceil((next_arrival - now) / 1000) + 3600000))
 return { 'passes', text(1 + more) }
