@@ -80,7 +80,8 @@ impl Hours {
     /// The days they are in, by their beginnings.
     pub(super) fn days(&self) -> impl Iterator<Item = i64> + use<> {
         let (from, to) = (self.from, self.to);
-        std::iter::successors(Some(day_of(from)), |day| Some(day + DAY)).take_while(move |day| from < to && *day < to)
+        std::iter::successors(Some(day_of(from)), |day| Some(day + DAY))
+            .take_while(move |day| from < to && *day < to)
     }
 }
 

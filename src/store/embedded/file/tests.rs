@@ -111,7 +111,7 @@ async fn a_full_disk_is_told_and_when_it_has_room_the_store_goes_on() {
         },
         node: NodeId(ulid::Ulid(1)),
         ask: Ask { want: Credits(1), need: Credits(1) },
-        life: std::time::Duration::from_secs(3600),
+        life: std::time::Duration::from_hours(1),
     };
     let mut sent = 0;
     let mut granted = 0;
