@@ -96,6 +96,9 @@ fn commit() -> String {
         let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     };
-    let (name, changed) = (git(&["rev-parse", "--short", "HEAD"]), git(&["status", "--porcelain", "src", "benches", "Cargo.lock"]));
+    let (name, changed) = (
+        git(&["rev-parse", "--short", "HEAD"]),
+        git(&["status", "--porcelain", "src", "benches", "Cargo.lock"]),
+    );
     if changed.is_empty() { name } else { format!("{name} and changes") }
 }
