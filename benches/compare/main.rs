@@ -56,7 +56,8 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let plan = Plan::from_env()?;
-    let mut report = Report::new(&plan);
+    let _alone = plan.lock()?;
+    let mut report = Report::new(&plan)?;
     load::sharpen_sleep();
     let upstream = http_upstream::Upstream::start().context("the upstream")?;
     if plan.matrix {
