@@ -21,5 +21,5 @@ mod laws;
 mod main_job;
 mod refusals;
 mod rooms;
-// mod store_conformance;
+mod store_conformance;
 mod streaming;

@@ -6,7 +6,7 @@ use tollgate::policy::record::Account;
 use tollgate::policy::{AccountId, PerPool, Policy, Pool, TokenKind};
 use tollgate::store::Written;
 
-use super::bench::{Bench, account_id, charge, limit, new_id, new_value};
+use super::bench::{Takes as _, Bench, account_id, charge, limit, new_id, new_value};
 
 super::on_both![
     makes_an_account_once,

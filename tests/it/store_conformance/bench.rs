@@ -9,13 +9,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
-use tollgate::ledger::Taken;
+use tollgate::ledger::lease::{Ask, Reserved};
 use tollgate::policy::record::Account;
-use tollgate::policy::{AccountId, Credits, Limit, PerPool, Policy, Pool, Token, TokenId, TokenKind};
+use tollgate::policy::{AccountId, Credits, Limit, Operation, PerPool, Policy, Pool, Token, TokenId, TokenKind};
 use tollgate::store::embedded::{Clock, EmbeddedStore};
 use tollgate::store::redis::{RedisClock, RedisSettings, RedisStore};
 use tollgate::store::seal::Sealer;
-use tollgate::store::{Charge, LeaseId, Settlement, Store, Written};
+use tollgate::store::{LeaseId, LeaseKey, NodeId, Reserve, Settlement, Store, StoreError, UsageCell, Written};
 
 use crate::harness::redis_server::RedisServer;
 
@@ -171,27 +171,26 @@ impl Bench {
     }
 
     /// Takes `cost` from a token's core pool.
-    pub async fn take(&self, id: &TokenId, cost: u64) -> (Charge, Taken) {
+    pub async fn take(&self, id: &TokenId, cost: u64) -> (Charge, Reserved) {
         let charge = charge(id, Pool::Core, cost);
         let taken = self.store().take(&charge).await.unwrap();
         (charge, taken)
     }
 
     pub async fn settle(&self, charge: &Charge, spent: u64) {
-        let settlement = Settlement { charge: charge.clone(), spent: Credits(spent) };
-        self.store().settle(&[settlement]).await.unwrap();
+        self.store().settle(&[settlement(charge, spent)]).await.unwrap();
     }
 
-    /// What a token used of its core pool, in the month.
+    /// What counts against a token's limit in its core pool, in the month: used and leased.
     pub async fn used(&self, id: &TokenId) -> u64 {
         let (counters, now) = self.store().token_usage(&account_id(), id).await.unwrap();
-        counters.core.used(tollgate::policy::Period::Month, now).0
+        counters.core.committed(tollgate::policy::Period::Month, now).0
     }
 
     /// What the account used of its core pool, in the month.
     pub async fn used_by_account(&self) -> u64 {
         let (counters, now) = self.store().account_usage(&account_id()).await.unwrap();
-        counters.core.used(tollgate::policy::Period::Month, now).0
+        counters.core.committed(tollgate::policy::Period::Month, now).0
     }
 
     /// Changes the raw fields of a token's record behind the store's back.
@@ -257,8 +256,50 @@ impl Bench {
     }
 }
 
+/// A lease for one request: the smallest use of the protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Charge {
+    pub key: LeaseKey,
+    pub cost: u64,
+}
+
+/// How long leases of these tests live.
+pub const LIFE: Duration = Duration::from_secs(30);
+
+pub fn key(id: &TokenId, pool: Pool) -> LeaseKey {
+    LeaseKey { lease: new_lease(), account: account_id(), token: id.clone(), pool }
+}
+
 pub fn charge(id: &TokenId, pool: Pool, cost: u64) -> Charge {
-    Charge { lease: new_lease(), account: account_id(), token: id.clone(), pool, cost: Credits(cost) }
+    Charge { key: key(id, pool), cost }
+}
+
+pub fn reserve(key: &LeaseKey, want: u64, need: u64) -> Reserve {
+    let ask = Ask { want: Credits(want), need: Credits(need) };
+    Reserve { key: key.clone(), node: NodeId(ulid::Ulid(1)), ask, life: LIFE }
+}
+
+/// Stores lease for one request.
+pub trait Takes: Store {
+    fn take(&self, charge: &Charge) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
+        let reserve = reserve(&charge.key, charge.cost, charge.cost);
+        async move { self.reserve(&reserve).await }
+    }
+}
+
+impl<T: Store + ?Sized> Takes for T {}
+
+/// A settlement of this much, for one response of one data set.
+pub fn settlement(charge: &Charge, spent: u64) -> Settlement {
+    let cell = UsageCell {
+        hour: 1_795_500_000 - 1_795_500_000 % 3600,
+        dataset: "MY/CARS".to_owned(),
+        operation: Operation::Read,
+        requests: 1,
+        credits: spent,
+        bytes: 10,
+    };
+    Settlement { key: charge.key.clone(), spent: Credits(spent), cells: vec![cell] }
 }
 
 /// A connection behind the store's back.

@@ -1,89 +1,75 @@
-//! Credits: taken, settled, limited, throttled.
+//! Leases: granted, shrunk, settled, renewed, expired; limits, budgets, the throttle; usage, events and nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tollgate::ledger::{Standing, Taken};
-use tollgate::policy::{Credits, PerPool, Pool, RateLimit};
-use tollgate::store::{Charge, Settlement};
+use tollgate::ledger::lease::{Grant, Reserved};
+use tollgate::policy::{Credits, Operation, PerPool, Period, Pool, RateLimit, TokenId};
+use tollgate::store::{Event, LeaseKey, NodeId, NodeReport, Paced, RefusalCell, UsageRow};
 
-use super::bench::{Bench, account_id, charge, limit, new_lease};
+use super::bench::{
+    Bench, Charge, LIFE, Takes as _, account_id, charge, key, limit, new_lease, reserve, settlement,
+};
 
 super::on_both![
-    takes_the_last_credit_once,
-    tells_where_a_token_stands,
+    the_last_credit_is_leased_once,
+    a_lease_holds_a_fair_share_of_what_is_free,
     the_budget_counts_over_all_tokens_and_beside_the_limit,
     pools_are_counted_apart,
-    a_request_that_costs_nothing_passes_used_up_limits,
-    an_edited_limit_is_in_force_with_the_next_taking,
-    a_throttle_lets_a_burst_by_and_then_its_pace,
-    a_refusal_takes_nothing,
-    taking_twice_with_one_lease_takes_once,
-    a_lease_is_good_for_what_it_was_taken_for_only,
+    an_edited_limit_is_in_force_with_the_next_lease,
+    reserving_twice_with_one_id_leases_once,
     settling_gives_back_what_was_not_spent_once,
-    settling_what_was_never_taken_says_nothing,
-    settling_more_than_was_taken_gives_nothing_back,
-    settling_goes_to_the_period_it_was_taken_in,
-    a_lease_that_is_not_settled_in_a_day_is_spent,
-    many_settlements_go_at_once,
-    concurrent_takings_stop_exactly_at_the_limit,
-    concurrent_takings_of_many_tokens_stop_exactly_at_the_budget,
-    the_largest_numbers_are_counted_exactly,
+    a_reserve_that_comes_after_its_settlement_grants_nothing,
+    shrinking_gives_back_once_and_never_grows,
+    a_lease_that_expires_is_spent_until_its_node_says_better,
+    renewing_keeps_a_lease_open_and_a_closed_one_closed,
+    a_lease_of_another_token_is_not_settled,
+    concurrent_reserves_stop_exactly_at_the_limit,
+    concurrent_reserves_of_many_tokens_stop_exactly_at_the_budget,
+    the_throttle_gives_a_burst_and_then_its_pace,
+    usage_adds_up_to_what_is_used_and_counts_once,
+    refusals_count_once_and_for_whom_they_were,
+    edits_move_the_epoch_and_are_told,
+    nodes_live_as_long_as_they_say_so,
 ];
 
-fn granted(taken: Taken) -> Standing {
-    match taken {
-        Taken::Granted(standing) => standing,
+fn granted(reserved: Reserved) -> Grant {
+    match reserved {
+        Reserved::Granted(grant) => grant,
         refused => panic!("{refused:?}"),
     }
 }
 
-async fn takes_the_last_credit_once(bench: Bench) {
+async fn the_last_credit_is_leased_once(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("3/month")).await;
-    for used in 1..=3 {
-        let standing = granted(bench.take(&policy.id, 1).await.1);
-        assert_eq!((standing.used, standing.remaining), (Credits(used), Some(Credits(3 - used))));
+    for leased in 1..=3 {
+        let grant = granted(bench.take(&policy.id, 1).await.1);
+        assert_eq!((grant.granted, grant.leased, grant.used), (Credits(1), Credits(leased), Credits(0)));
+        assert_eq!(grant.free, Some(Credits(3 - leased)));
     }
     // 2026-11-24T06:00:00 to 2026-12-01T00:00:00.
     let retry_after = Some(Duration::from_hours(162));
-    assert_eq!(bench.take(&policy.id, 1).await.1, Taken::CreditsExhausted { retry_after });
+    let refused = Reserved::CreditsExhausted { retry_after, recallable: true };
+    assert_eq!(bench.take(&policy.id, 1).await.1, refused);
     assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (3, 3));
 }
 
-async fn tells_where_a_token_stands(bench: Bench) {
-    bench.make_account(PerPool { core: limit("50"), premium: None }).await;
-    let (policy, _) = bench
-        .make_token(|policy| {
-            policy.credit_limit.core = limit("100/day");
-            policy.rate_limit = Some(RateLimit { requests_per_second: 10, burst: 5 });
-        })
-        .await;
-    bench.pass(SignedDuration::from_micros(1));
-    let standing = granted(bench.take(&policy.id, 7).await.1);
-    let expected = Standing {
-        used: Credits(7),
-        limit: limit("100/day"),
-        remaining: Some(Credits(43)),
-        resets_in: Some(Duration::from_hours(18)),
-        burst_left: Some(4),
-        at: bench.now(),
-    };
-    assert_eq!(standing, expected);
-    let (free, _) = bench.make_token(|_| ()).await;
-    let standing = granted(bench.take(&free.id, 2).await.1);
-    let expected = Standing {
-        used: Credits(2),
-        limit: None,
-        remaining: Some(Credits(41)),
-        resets_in: None,
-        burst_left: None,
-        at: bench.now(),
-    };
-    assert_eq!(standing, expected);
-    let standing = granted(bench.store().take(&charge(&free.id, Pool::Premium, 2)).await.unwrap());
-    assert_eq!(standing.remaining, None);
+async fn a_lease_holds_a_fair_share_of_what_is_free(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("100")).await;
+    let first = key(&policy.id, Pool::Core);
+    let grant = granted(bench.store().reserve(&reserve(&first, 1000, 1)).await.unwrap());
+    assert_eq!((grant.granted, grant.free), (Credits(25), Some(Credits(75))));
+    assert!(grant.valid_for <= LIFE);
+    let grant = granted(bench.store().reserve(&reserve(&key(&policy.id, Pool::Core), 1000, 60)).await.unwrap());
+    assert_eq!((grant.granted, grant.free), (Credits(60), Some(Credits(15))), "as much as is needed");
+    let refused = bench.store().reserve(&reserve(&key(&policy.id, Pool::Core), 1000, 16)).await.unwrap();
+    assert!(matches!(refused, Reserved::CreditsExhausted { recallable: true, .. }));
+    bench.store().settle(&[settlement(&Charge { key: first, cost: 25 }, 25)]).await.unwrap();
+    let refused = bench.store().reserve(&reserve(&key(&policy.id, Pool::Core), 1000, 76)).await.unwrap();
+    assert!(matches!(refused, Reserved::CreditsExhausted { recallable: false, .. }));
 }
 
 async fn the_budget_counts_over_all_tokens_and_beside_the_limit(bench: Bench) {
@@ -91,14 +77,10 @@ async fn the_budget_counts_over_all_tokens_and_beside_the_limit(bench: Bench) {
     let (one, _) = bench.make_token(|policy| policy.credit_limit.core = limit("8/day")).await;
     let (two, _) = bench.make_token(|_| ()).await;
     granted(bench.take(&one.id, 8).await.1);
-    let retry_after = Some(Duration::from_hours(18));
-    assert_eq!(bench.take(&one.id, 1).await.1, Taken::CreditsExhausted { retry_after });
+    assert!(matches!(bench.take(&one.id, 1).await.1, Reserved::CreditsExhausted { .. }));
     granted(bench.take(&two.id, 2).await.1);
-    let retry_after = Some(Duration::from_hours(1));
-    assert_eq!(bench.take(&two.id, 1).await.1, Taken::BudgetExhausted { retry_after });
-    // The token's own limit is told first.
-    let retry_after = Some(Duration::from_hours(18));
-    assert_eq!(bench.take(&one.id, 1).await.1, Taken::CreditsExhausted { retry_after });
+    let refused = Reserved::BudgetExhausted { retry_after: Some(Duration::from_hours(1)), recallable: true };
+    assert_eq!(bench.take(&two.id, 1).await.1, refused);
     bench.pass(SignedDuration::from_hours(1));
     granted(bench.take(&two.id, 10).await.1);
 }
@@ -107,106 +89,36 @@ async fn pools_are_counted_apart(bench: Bench) {
     bench.make_account(PerPool { core: limit("5"), premium: limit("6") }).await;
     let (policy, _) = bench.make_token(|policy| policy.credit_limit.premium = limit("4")).await;
     granted(bench.take(&policy.id, 5).await.1);
-    assert_eq!(bench.take(&policy.id, 1).await.1, Taken::BudgetExhausted { retry_after: None });
+    assert!(matches!(bench.take(&policy.id, 1).await.1, Reserved::BudgetExhausted { .. }));
     let premium = |cost| charge(&policy.id, Pool::Premium, cost);
     granted(bench.store().take(&premium(4)).await.unwrap());
     let refused = bench.store().take(&premium(1)).await.unwrap();
-    assert_eq!(refused, Taken::CreditsExhausted { retry_after: None });
+    assert!(matches!(refused, Reserved::CreditsExhausted { retry_after: None, .. }));
 }
 
-async fn a_request_that_costs_nothing_passes_used_up_limits(bench: Bench) {
-    bench.make_account(PerPool { core: limit("2"), premium: None }).await;
-    let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("2/day")).await;
-    granted(bench.take(&policy.id, 2).await.1);
-    bench.edit(&policy.id, |policy| policy.credit_limit.core = limit("1/day")).await;
-    let standing = granted(bench.take(&policy.id, 0).await.1);
-    assert_eq!((standing.used, standing.remaining), (Credits(2), Some(Credits(0))));
-    assert!(matches!(bench.take(&policy.id, 1).await.1, Taken::CreditsExhausted { .. }));
-}
-
-async fn an_edited_limit_is_in_force_with_the_next_taking(bench: Bench) {
+async fn an_edited_limit_is_in_force_with_the_next_lease(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|_| ()).await;
     granted(bench.take(&policy.id, 10).await.1);
     bench.edit(&policy.id, |policy| policy.credit_limit.core = limit("5/month")).await;
-    assert!(matches!(bench.take(&policy.id, 1).await.1, Taken::CreditsExhausted { .. }));
+    assert!(matches!(bench.take(&policy.id, 1).await.1, Reserved::CreditsExhausted { .. }));
+    granted(bench.take(&policy.id, 0).await.1);
     bench.edit(&policy.id, |policy| policy.credit_limit.core = limit("11/hour")).await;
-    let standing = granted(bench.take(&policy.id, 1).await.1);
-    assert_eq!(
-        (standing.used, standing.remaining),
-        (Credits(11), Some(Credits(0))),
-        "what was used stays counted"
-    );
+    let grant = granted(bench.take(&policy.id, 1).await.1);
+    assert_eq!((grant.leased, grant.free), (Credits(11), Some(Credits(0))), "what was taken stays counted");
     bench.edit(&policy.id, |policy| policy.credit_limit.core = None).await;
-    granted(bench.take(&policy.id, 1_000_000).await.1);
-    let mut account = bench.store().get_account(&account_id()).await.unwrap().unwrap();
-    account.budget.core = limit("1000011/month");
-    bench.store().put_account(&account).await.unwrap();
-    assert!(matches!(bench.take(&policy.id, 1).await.1, Taken::BudgetExhausted { .. }));
+    granted(bench.take(&policy.id, 1000).await.1);
 }
 
-async fn a_throttle_lets_a_burst_by_and_then_its_pace(bench: Bench) {
-    bench.make_account(PerPool::default()).await;
-    let rate = RateLimit { requests_per_second: 10, burst: 3 };
-    let (policy, _) = bench.make_token(|policy| policy.rate_limit = Some(rate)).await;
-    let (other, _) = bench.make_token(|policy| policy.rate_limit = Some(rate)).await;
-    for left in [2, 1, 0] {
-        assert_eq!(granted(bench.take(&policy.id, 1).await.1).burst_left, Some(left));
-    }
-    let wait = |millis| Taken::RateLimited { retry_after: Duration::from_millis(millis) };
-    assert_eq!(bench.take(&policy.id, 1).await.1, wait(100));
-    assert_eq!(bench.take(&policy.id, 0).await.1, wait(100), "costing nothing is no way past it");
-    granted(bench.take(&other.id, 1).await.1);
-    bench.pass(SignedDuration::from_millis(99));
-    assert_eq!(bench.take(&policy.id, 1).await.1, wait(1));
-    bench.pass(SignedDuration::from_millis(1));
-    granted(bench.take(&policy.id, 1).await.1);
-    assert_eq!(bench.take(&policy.id, 1).await.1, wait(100));
-    // A clock that steps back locks nobody out for longer than a full burst takes.
-    bench.pass(SignedDuration::from_hours(-1));
-    assert_eq!(bench.take(&policy.id, 1).await.1, wait(100));
-    bench.pass(SignedDuration::from_secs(10));
-    assert_eq!(bench.used(&policy.id).await, 4);
-}
-
-async fn a_refusal_takes_nothing(bench: Bench) {
-    bench.make_account(PerPool { core: limit("5"), premium: None }).await;
-    let (policy, _) = bench
-        .make_token(|policy| {
-            policy.credit_limit.core = limit("10");
-            policy.rate_limit = Some(RateLimit { requests_per_second: 1, burst: 2 });
-        })
-        .await;
-    for _ in 0..5 {
-        assert_eq!(bench.take(&policy.id, 11).await.1, Taken::CreditsExhausted { retry_after: None });
-        assert_eq!(bench.take(&policy.id, 6).await.1, Taken::BudgetExhausted { retry_after: None });
-    }
-    let standing = granted(bench.take(&policy.id, 5).await.1);
-    assert_eq!((standing.burst_left, standing.used), (Some(1), Credits(5)));
-}
-
-async fn taking_twice_with_one_lease_takes_once(bench: Bench) {
+async fn reserving_twice_with_one_id_leases_once(bench: Bench) {
     bench.make_account(PerPool { core: limit("100/month"), premium: None }).await;
-    let (policy, _) = bench
-        .make_token(|policy| {
-            policy.credit_limit.core = limit("10/day");
-            policy.rate_limit = Some(RateLimit { requests_per_second: 1, burst: 1 });
-        })
-        .await;
+    let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("10/day")).await;
     let (taking, first) = bench.take(&policy.id, 6).await;
-    bench.pass(SignedDuration::from_millis(1));
     for _ in 0..3 {
-        assert_eq!(bench.store().take(&taking).await.unwrap(), first, "it answers what it answered");
+        assert_eq!(granted(bench.store().take(&taking).await.unwrap()).granted, granted(first).granted);
     }
     assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (6, 6));
-    // A refusal is no lease: the same charge may be taken later.
-    let again = charge(&policy.id, Pool::Core, 4);
-    assert!(matches!(bench.store().take(&again).await.unwrap(), Taken::RateLimited { .. }));
-    bench.pass(SignedDuration::from_secs(1));
-    granted(bench.store().take(&again).await.unwrap());
     // Sixteen copies at once, too.
-    bench.edit(&policy.id, |policy| policy.rate_limit = None).await;
-    bench.edit(&policy.id, |policy| policy.credit_limit.core = limit("11/day")).await;
     let copies = charge(&policy.id, Pool::Core, 1);
     let copy = |_| {
         let (store, charge) = (Arc::clone(bench.store()), copies.clone());
@@ -215,122 +127,106 @@ async fn taking_twice_with_one_lease_takes_once(bench: Bench) {
     for task in (0..16).map(copy).collect::<Vec<_>>() {
         granted(task.await.unwrap());
     }
-    assert_eq!(bench.used(&policy.id).await, 11);
-}
-
-async fn a_lease_is_good_for_what_it_was_taken_for_only(bench: Bench) {
-    bench.make_account(PerPool::default()).await;
-    let (one, _) = bench.make_token(|_| ()).await;
-    let (two, _) = bench.make_token(|_| ()).await;
-    let (taking, _) = bench.take(&one.id, 5).await;
-    let stranger = Charge { token: two.id.clone(), ..taking.clone() };
-    let wrong_pool = Charge { pool: Pool::Premium, ..taking.clone() };
-    bench.settle(&stranger, 0).await;
-    bench.settle(&wrong_pool, 0).await;
-    assert_eq!((bench.used(&one.id).await, bench.used_by_account().await), (5, 5));
-    bench.settle(&taking, 0).await;
-    assert_eq!((bench.used(&one.id).await, bench.used_by_account().await), (0, 0));
+    assert_eq!(bench.used(&policy.id).await, 7);
 }
 
 async fn settling_gives_back_what_was_not_spent_once(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("10/day")).await;
-    let table = [(10, 4), (6, 6), (6, 0)];
-    let mut used = 0;
-    for (cost, spent) in table {
-        let (taking, taken) = bench.take(&policy.id, cost - used).await;
-        granted(taken);
-        for _ in 0..3 {
-            bench.settle(&taking, spent.min(cost - used)).await;
-        }
-        used += spent.min(cost - used);
-        assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (used, used));
+    let (taking, _) = bench.take(&policy.id, 10).await;
+    for spent in [4, 9, 0] {
+        bench.settle(&taking, spent).await;
+        assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (4, 4), "the first one counts");
     }
     // Twice in one call counts once, too.
     let (taking, _) = bench.take(&policy.id, 3).await;
-    let settlement = Settlement { charge: taking, spent: Credits(1) };
-    bench.store().settle(&[settlement.clone(), settlement]).await.unwrap();
-    assert_eq!(bench.used(&policy.id).await, used + 1);
-}
-
-async fn settling_what_was_never_taken_says_nothing(bench: Bench) {
-    bench.make_account(PerPool::default()).await;
-    let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("5")).await;
-    bench.take(&policy.id, 3).await;
-    bench.settle(&charge(&policy.id, Pool::Core, 3), 0).await;
-    // Nor does a taking that was refused.
-    let (refused, taken) = bench.take(&policy.id, 3).await;
-    assert!(matches!(taken, Taken::CreditsExhausted { .. }));
-    bench.settle(&refused, 0).await;
+    let settled = settlement(&taking, 1);
+    bench.store().settle(&[settled.clone(), settled]).await.unwrap();
     bench.store().settle(&[]).await.unwrap();
-    assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (3, 3));
-}
-
-async fn settling_more_than_was_taken_gives_nothing_back(bench: Bench) {
-    bench.make_account(PerPool::default()).await;
-    let (policy, _) = bench.make_token(|_| ()).await;
-    let (taking, _) = bench.take(&policy.id, 3).await;
-    bench.settle(&taking, 7).await;
-    bench.settle(&taking, 0).await;
-    assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (3, 3));
-}
-
-async fn settling_goes_to_the_period_it_was_taken_in(bench: Bench) {
-    use tollgate::policy::Period;
-    bench.make_account(PerPool::default()).await;
-    let (policy, _) = bench.make_token(|_| ()).await;
-    bench.set_time(super::bench::time("2026-11-24T23:59:59.999999Z"));
-    let (taking, _) = bench.take(&policy.id, 5).await;
-    bench.pass(SignedDuration::from_micros(1));
-    bench.take(&policy.id, 4).await;
-    bench.settle(&taking, 2).await;
+    assert_eq!(bench.used(&policy.id).await, 5);
     let (counters, now) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
-    let used = Period::ALL.map(|period| counters.core.used(period, now).0);
-    // The hour and the day are over: there is nothing to give back to. The month and "ever" go on.
-    assert_eq!(used, [4, 4, 6, 6]);
-    let (counters, now) = bench.store().account_usage(&account_id()).await.unwrap();
-    assert_eq!(Period::ALL.map(|period| counters.core.used(period, now).0), [4, 4, 6, 6]);
+    assert_eq!(counters.core.leased(Period::Day, now), Credits(0));
 }
 
-async fn a_lease_that_is_not_settled_in_a_day_is_spent(bench: Bench) {
+async fn a_reserve_that_comes_after_its_settlement_grants_nothing(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let (policy, _) = bench.make_token(|_| ()).await;
+    let late = charge(&policy.id, Pool::Core, 5);
+    bench.settle(&late, 0).await;
+    assert_eq!(bench.store().take(&late).await.unwrap(), Reserved::Void);
+    let (settled, _) = bench.take(&policy.id, 5).await;
+    bench.settle(&settled, 2).await;
+    assert_eq!(bench.store().take(&settled).await.unwrap(), Reserved::Void);
+    assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (2, 2));
+}
+
+async fn shrinking_gives_back_once_and_never_grows(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("10")).await;
-    let (in_time, _) = bench.take(&policy.id, 3).await;
-    bench.pass(SignedDuration::from_micros(1));
-    let (late, _) = bench.take(&policy.id, 4).await;
-    bench.pass(SignedDuration::from_micros(86_399_999_998));
-    bench.settle(&in_time, 0).await;
-    bench.pass(SignedDuration::from_micros(2));
-    bench.settle(&late, 0).await;
-    let (counters, now) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
-    assert_eq!(counters.core.used(tollgate::policy::Period::None, now), Credits(4));
+    let (taking, _) = bench.take(&policy.id, 10).await;
+    for (keep, left) in [(6, 6), (6, 6), (9, 6), (4, 4)] {
+        bench.store().shrink(&taking.key, Credits(keep)).await.unwrap();
+        assert_eq!(bench.used(&policy.id).await, left);
+    }
+    bench.settle(&taking, 4).await;
+    bench.store().shrink(&taking.key, Credits(0)).await.unwrap();
+    assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (4, 4));
 }
 
-async fn many_settlements_go_at_once(bench: Bench) {
+async fn a_lease_that_expires_is_spent_until_its_node_says_better(bench: Bench) {
     bench.make_account(PerPool::default()).await;
-    let mut settlements = Vec::new();
-    let mut ids = Vec::new();
-    for _ in 0..3 {
-        ids.push(bench.make_token(|_| ()).await.0.id);
-    }
-    for n in 0..60 {
-        let (charge, _) = bench.take(&ids[n % 3], 2).await;
-        settlements.push(Settlement { charge, spent: Credits(u64::from(n < 30)) });
-    }
-    bench.store().settle(&settlements).await.unwrap();
-    for id in &ids {
-        assert_eq!(bench.used(id).await, 10);
-    }
-    assert_eq!(bench.used_by_account().await, 30);
+    let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("10")).await;
+    let (taking, _) = bench.take(&policy.id, 10).await;
+    let stranded = async || bench.store().stranded(&account_id(), &policy.id).await.unwrap().core;
+    bench.pass(SignedDuration::from_secs(29));
+    assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 0);
+    bench.pass(SignedDuration::from_secs(1));
+    assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 1);
+    assert_eq!((stranded().await, bench.used(&policy.id).await), (Credits(10), 10));
+    let refused = bench.take(&policy.id, 1).await.1;
+    assert!(matches!(refused, Reserved::CreditsExhausted { recallable: false, .. }));
+    // The node comes back with its journal, an hour later and for the second time.
+    bench.pass(SignedDuration::from_hours(1));
+    bench.settle(&taking, 3).await;
+    bench.settle(&taking, 9).await;
+    assert_eq!((stranded().await, bench.used(&policy.id).await), (Credits(0), 3));
+    granted(bench.take(&policy.id, 7).await.1);
 }
 
-/// 64 tasks take one credit after another, from these tokens in turn, until they are refused; how many they got.
-async fn hammer(bench: &Bench, ids: &[tollgate::policy::TokenId]) -> usize {
+async fn renewing_keeps_a_lease_open_and_a_closed_one_closed(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let (policy, _) = bench.make_token(|_| ()).await;
+    let (kept, _) = bench.take(&policy.id, 1).await;
+    let (closed, _) = bench.take(&policy.id, 1).await;
+    bench.settle(&closed, 1).await;
+    bench.pass(SignedDuration::from_secs(20));
+    let keys = [kept.key.clone(), closed.key.clone(), key(&policy.id, Pool::Core)];
+    assert_eq!(bench.store().renew(&keys, LIFE).await.unwrap(), [true, false, false]);
+    bench.pass(SignedDuration::from_secs(20));
+    assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 0);
+    bench.pass(SignedDuration::from_secs(20));
+    // A reserve closes what is over by itself.
+    granted(bench.take(&policy.id, 1).await.1);
+    assert_eq!(bench.store().renew(&keys, LIFE).await.unwrap(), [false, false, false]);
+}
+
+async fn a_lease_of_another_token_is_not_settled(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let (one, _) = bench.make_token(|_| ()).await;
+    let (two, _) = bench.make_token(|_| ()).await;
+    let (taking, _) = bench.take(&one.id, 5).await;
+    let stranger = Charge { key: LeaseKey { token: two.id.clone(), ..taking.key.clone() }, cost: 5 };
+    let _ = bench.store().settle(&[settlement(&stranger, 0)]).await;
+    assert_eq!((bench.used(&one.id).await, bench.used_by_account().await), (5, 5));
+}
+
+/// 64 tasks lease one credit after another, for these tokens in turn, until they are refused; how many they got.
+async fn hammer(bench: &Bench, ids: &[TokenId]) -> usize {
     let task = |n: usize| {
         let (store, id) = (Arc::clone(bench.store()), ids[n % ids.len()].clone());
         tokio::spawn(async move {
             let mut got = 0;
-            while let Taken::Granted(_) = store.take(&charge(&id, Pool::Core, 1)).await.unwrap() {
+            while let Reserved::Granted(_) = store.take(&charge(&id, Pool::Core, 1)).await.unwrap() {
                 got += 1;
             }
             got
@@ -343,14 +239,14 @@ async fn hammer(bench: &Bench, ids: &[tollgate::policy::TokenId]) -> usize {
     got
 }
 
-async fn concurrent_takings_stop_exactly_at_the_limit(bench: Bench) {
+async fn concurrent_reserves_stop_exactly_at_the_limit(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("1000/month")).await;
     assert_eq!(hammer(&bench, std::slice::from_ref(&policy.id)).await, 1000);
     assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (1000, 1000));
 }
 
-async fn concurrent_takings_of_many_tokens_stop_exactly_at_the_budget(bench: Bench) {
+async fn concurrent_reserves_of_many_tokens_stop_exactly_at_the_budget(bench: Bench) {
     bench.make_account(PerPool { core: limit("1000/day"), premium: None }).await;
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -358,29 +254,149 @@ async fn concurrent_takings_of_many_tokens_stop_exactly_at_the_budget(bench: Ben
     }
     assert_eq!(hammer(&bench, &ids).await, 1000);
     assert_eq!(bench.used_by_account().await, 1000);
-    let mut used = 0;
-    for id in &ids {
-        used += bench.used(id).await;
-    }
-    assert_eq!(used, 1000);
 }
 
-async fn the_largest_numbers_are_counted_exactly(bench: Bench) {
-    const MOST: u64 = tollgate::policy::cost::MAX_CREDITS;
+async fn the_throttle_gives_a_burst_and_then_its_pace(bench: Bench) {
     bench.make_account(PerPool::default()).await;
-    let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit(&MOST.to_string())).await;
-    let (first, taken) = bench.take(&policy.id, MOST - 1).await;
-    assert_eq!(granted(taken).remaining, Some(Credits(1)));
-    assert!(matches!(bench.take(&policy.id, 2).await.1, Taken::CreditsExhausted { .. }));
-    assert!(matches!(bench.take(&policy.id, MOST).await.1, Taken::CreditsExhausted { .. }));
-    assert_eq!(granted(bench.take(&policy.id, 1).await.1).used, Credits(MOST));
-    bench.settle(&first, MOST - 2).await;
-    assert_eq!(bench.used(&policy.id).await, MOST - 1);
-    // Without a limit, counters stop at their end and do not start anew.
     let (free, _) = bench.make_token(|_| ()).await;
-    for cost in [MOST, 2, MOST] {
-        assert_eq!(granted(bench.take(&free.id, cost).await.1).used, Credits(MOST));
+    assert_eq!(bench.store().pace(&account_id(), &free.id, 5).await.unwrap(), Paced::Unlimited);
+    let rate = RateLimit { requests_per_second: 10, burst: 3 };
+    let (policy, _) = bench.make_token(|policy| policy.rate_limit = Some(rate)).await;
+    let pace = async || bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(pace().await, Paced::Passes { count: 1, .. }));
     }
-    let again = Charge { lease: new_lease(), ..first };
-    assert!(matches!(bench.store().take(&again).await.unwrap(), Taken::CreditsExhausted { .. }));
+    assert!(matches!(pace().await, Paced::Wait { retry_after } if retry_after <= Duration::from_millis(100)));
+    bench.pass(SignedDuration::from_millis(100));
+    assert!(matches!(pace().await, Paced::Passes { count: 1, .. }));
+    assert!(matches!(pace().await, Paced::Wait { .. }));
+}
+
+async fn usage_adds_up_to_what_is_used_and_counts_once(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let (one, _) = bench.make_token(|_| ()).await;
+    let (two, _) = bench.make_token(|_| ()).await;
+    let from = bench.now().checked_sub(SignedDuration::from_hours(24 * 3)).unwrap();
+    let to = bench.now().checked_add(SignedDuration::from_hours(24)).unwrap();
+    let hour = bench.now().as_second() - bench.now().as_second() % 3600;
+    for (id, spent) in [(&one.id, 3), (&one.id, 4), (&two.id, 5)] {
+        let (taking, _) = bench.take(id, 10).await;
+        let mut settled = settlement(&taking, spent);
+        settled.cells[0].hour = hour;
+        for _ in 0..2 {
+            bench.store().settle(std::slice::from_ref(&settled)).await.unwrap();
+        }
+    }
+    let credits = |rows: &[UsageRow]| -> u64 {
+        let of = |row: &UsageRow| match row {
+            UsageRow::Used { cell, .. } => cell.credits,
+            UsageRow::Refused { .. } => 0,
+        };
+        rows.iter().map(of).sum()
+    };
+    let rows = bench.store().usage(&account_id(), Some(&one.id), from, to).await.unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let UsageRow::Used { token, pool, cell } = &rows[0] else { panic!("{rows:?}") };
+    assert_eq!((token, *pool), (&one.id, Pool::Core));
+    assert_eq!((cell.hour, cell.dataset.as_str(), cell.operation), (hour, "MY/CARS", Operation::Read));
+    assert_eq!((cell.requests, cell.credits, cell.bytes), (2, 7, 20));
+    let all = bench.store().usage(&account_id(), None, from, to).await.unwrap();
+    assert_eq!((credits(&all), bench.used_by_account().await), (12, 12));
+    let none = bench.store().usage(&account_id(), None, to, to).await.unwrap();
+    assert!(none.is_empty());
+}
+
+async fn refusals_count_once_and_for_whom_they_were(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let (policy, _) = bench.make_token(|_| ()).await;
+    let hour = bench.now().as_second() - bench.now().as_second() % 3600;
+    let cell = |token: Option<&TokenId>, count| RefusalCell {
+        token: token.cloned(),
+        hour,
+        code: "domain_denied",
+        count,
+    };
+    let cells = [cell(Some(&policy.id), 3), cell(None, 5)];
+    let batch = new_lease();
+    for _ in 0..3 {
+        bench.store().count_refusals(&account_id(), batch, &cells).await.unwrap();
+    }
+    bench.store().count_refusals(&account_id(), new_lease(), &[cell(Some(&policy.id), 1)]).await.unwrap();
+    let from = bench.now().checked_sub(SignedDuration::from_hours(1)).unwrap();
+    let to = bench.now().checked_add(SignedDuration::from_hours(1)).unwrap();
+    let counts = |rows: Vec<UsageRow>| -> Vec<(Option<TokenId>, u64)> {
+        let of = |row| match row {
+            UsageRow::Refused { token, count, .. } => Some((token, count)),
+            UsageRow::Used { .. } => None,
+        };
+        rows.into_iter().filter_map(of).collect()
+    };
+    let one = counts(bench.store().usage(&account_id(), Some(&policy.id), from, to).await.unwrap());
+    assert_eq!(one, [(Some(policy.id.clone()), 4)]);
+    let mut all = counts(bench.store().usage(&account_id(), None, from, to).await.unwrap());
+    all.sort();
+    assert_eq!(all, [(None, 5), (Some(policy.id.clone()), 4)]);
+}
+
+async fn next_event(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Event {
+    loop {
+        let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.expect("an event").unwrap();
+        // The connection that brings them has only just been made.
+        if event != Event::Lost {
+            return event;
+        }
+    }
+}
+
+async fn edits_move_the_epoch_and_are_told(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let mut events = bench.store().events();
+    // Until the first one comes the subscription may not stand yet.
+    let (first, _) = bench.make_token(|_| ()).await;
+    let epoch = async || bench.store().epoch(&account_id()).await.unwrap();
+    let mut heard = false;
+    for _ in 0..200 {
+        bench.store().recall(&account_id(), Some(&first.id), Pool::Core).await.unwrap();
+        if tokio::time::timeout(Duration::from_millis(20), next_event(&mut events)).await.is_ok() {
+            heard = true;
+            break;
+        }
+    }
+    assert!(heard, "no event comes");
+    while tokio::time::timeout(Duration::from_millis(200), events.recv()).await.is_ok() {}
+    let before = epoch().await;
+    bench.edit(&first.id, |policy| policy.core_access = false).await;
+    let after = epoch().await;
+    assert!(after > before);
+    let told = Event::Policy { token: first.id.clone(), version: 2, epoch: after };
+    assert_eq!(next_event(&mut events).await, told);
+    let account = bench.store().get_account(&account_id()).await.unwrap().unwrap();
+    bench.store().put_account(&account).await.unwrap();
+    assert_eq!(next_event(&mut events).await, Event::Account { epoch: epoch().await });
+    bench.store().recall(&account_id(), None, Pool::Premium).await.unwrap();
+    assert_eq!(next_event(&mut events).await, Event::Recall { token: None, pool: Pool::Premium });
+}
+
+async fn nodes_live_as_long_as_they_say_so(bench: Bench) {
+    bench.make_account(PerPool::default()).await;
+    let report = |n: u128, epoch| NodeReport {
+        node: NodeId(ulid::Ulid(n)),
+        epoch,
+        seen_at: bench.now(),
+        leased: Credits(7),
+        name: format!("host {n}"),
+    };
+    let nodes = async || {
+        let mut nodes = bench.store().nodes(&account_id()).await.unwrap();
+        nodes.sort_by_key(|node| node.node);
+        nodes
+    };
+    for epoch in [3, 4] {
+        bench.store().report_node(&account_id(), &report(1, epoch), Duration::from_secs(10)).await.unwrap();
+    }
+    bench.store().report_node(&account_id(), &report(2, 9), Duration::from_secs(60)).await.unwrap();
+    assert_eq!(nodes().await, [report(1, 4), report(2, 9)]);
+    bench.pass(SignedDuration::from_secs(11));
+    let left = nodes().await;
+    assert_eq!(left.iter().map(|node| node.node).collect::<Vec<_>>(), [NodeId(ulid::Ulid(2))]);
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use tollgate::policy::{Credits, PerPool, Pool, RateLimit, TokenKind};
 use tollgate::store::embedded::{Clock, EmbeddedStore, OpenError};
-use tollgate::store::{Settlement, Written};
+use tollgate::ledger::lease::Reserved;
+use tollgate::store::{Paced, Written};
 
-use super::bench::{Bench, account_id, charge, limit, new_value, rows, sealer};
+use super::bench::{Bench, Takes as _, account_id, charge, limit, new_value, rows, sealer, settlement};
 
 #[tokio::test]
 async fn opening_again_finds_everything() {
@@ -18,6 +19,8 @@ async fn opening_again_finds_everything() {
     let (first, first_value) = bench.make_account(PerPool { core: limit("100/month"), premium: None }).await;
     let rate = Some(RateLimit { requests_per_second: 1, burst: 1 });
     let (policy, old) = bench.make_token(|policy| policy.rate_limit = rate).await;
+    let paced = bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
+    assert!(matches!(paced, Paced::Passes { count: 1, .. }));
     let new = new_value(TokenKind::Publishable);
     let grace = Duration::from_hours(1);
     bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace).await.unwrap();
@@ -31,7 +34,8 @@ async fn opening_again_finds_everything() {
     assert!(store.reveal_token(&account_id(), &first).await.unwrap() == Some(first_value));
     assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (7, 7));
     assert_eq!(store.take(&taking).await.unwrap(), taken, "the lease is known");
-    assert!(matches!(bench.take(&policy.id, 1).await.1, tollgate::ledger::Taken::RateLimited { .. }));
+    let paced = store.pace(&account_id(), &policy.id, 1).await.unwrap();
+    assert!(matches!(paced, Paced::Wait { .. }), "the throttle is known");
     bench.settle(&taking, 2).await;
     bench.reopen(None);
     assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (2, 2));
@@ -206,7 +210,7 @@ async fn callers_at_once_share_their_commits() {
         .collect();
     let mut settlements = Vec::new();
     for task in tasks {
-        settlements.push(Settlement { charge: task.await.unwrap(), spent: Credits(0) });
+        settlements.push(settlement(&task.await.unwrap(), 0));
     }
     let at_once = started.elapsed();
     eprintln!("{CALLS} takings: one by one {one_by_one:?}, at once {at_once:?}");
@@ -233,7 +237,7 @@ async fn a_conflict_in_a_batch_does_not_touch_the_others() {
     );
     assert_eq!(conflict.unwrap(), Written::Conflict { version: 1 });
     assert_eq!(done.unwrap(), Written::Done { version: 2 });
-    assert!(matches!(taken.unwrap(), tollgate::ledger::Taken::Granted(_)));
+    assert!(matches!(taken.unwrap(), Reserved::Granted(_)));
     assert!(unreadable.is_err());
     assert_eq!(bench.used_by_account().await, 1);
 }

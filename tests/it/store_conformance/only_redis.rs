@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tollgate::ledger::Taken;
+use tollgate::ledger::lease::Reserved;
 use tollgate::policy::record::Account;
 use tollgate::policy::{PerPool, Policy, Pool, TokenKind};
 use tollgate::store::redis::{ConnectError, RedisSettings, RedisStore};
 use tollgate::store::{Listed, Store, StoreError};
 
-use super::bench::{Bench, Raw, account_id, ask, charge, connect, limit, new_id, new_value, sealer};
+use super::bench::{Takes as _, Bench, Raw, account_id, ask, charge, connect, limit, new_id, new_value, sealer};
 use crate::harness::redis_server::{Options, RedisServer};
 
 fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
@@ -60,10 +60,10 @@ async fn a_store_that_is_down_is_unavailable_and_comes_back_by_itself() {
         server.restart();
         wait_until_it_answers(&store).await;
         assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(policy.clone()));
-        let Taken::Granted(_) = store.take(&taking).await.unwrap() else { panic!("the lease is known") };
+        let Reserved::Granted(_) = store.take(&taking).await.unwrap() else { panic!("the lease is known") };
     }
     let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
-    assert_eq!(used.core.used(tollgate::policy::Period::Month, now).0, 3);
+    assert_eq!(used.core.committed(tollgate::policy::Period::Month, now).0, 3);
 }
 
 #[tokio::test]
@@ -87,10 +87,10 @@ async fn a_restart_between_two_calls_is_not_noticed() {
         // The connection is broken and the scripts are forgotten; both are seen to.
         assert!(store.find_token(&value.digest()).await.unwrap().is_some());
         server.restart();
-        assert!(matches!(store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(), Taken::Granted(_)));
+        assert!(matches!(store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(), Reserved::Granted(_)));
     }
     let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
-    assert_eq!(used.core.used(tollgate::policy::Period::Month, now).0, 3);
+    assert_eq!(used.core.committed(tollgate::policy::Period::Month, now).0, 3);
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_server_that_does_not_write_is_unavailable() {
         let _: String = ask(&mut admin, mend_it).await;
         wait_until_it_answers(&store).await;
         assert!(store.find_token(&value.digest()).await.unwrap().is_some());
-        assert!(matches!(store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(), Taken::Granted(_)));
+        assert!(matches!(store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(), Reserved::Granted(_)));
     }
     let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(used.core.used(tollgate::policy::Period::Month, now).0, 2, "what was refused was not counted");
@@ -214,7 +214,7 @@ async fn three_nodes_stop_exactly_at_the_limit() {
         let (store, id) = (Arc::clone(&nodes[n % nodes.len()]), policy.id.clone());
         tokio::spawn(async move {
             let mut got = 0;
-            while let Taken::Granted(_) = store.take(&charge(&id, Pool::Core, 1)).await.unwrap() {
+            while let Reserved::Granted(_) = store.take(&charge(&id, Pool::Core, 1)).await.unwrap() {
                 got += 1;
             }
             got
@@ -233,7 +233,7 @@ async fn by_the_server_clock_it_works_too() {
     let store = open(&server, Duration::from_secs(10));
     let (policy, old) = furnish(&store).await;
     let before = jiff::Timestamp::now();
-    let Taken::Granted(standing) = store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap() else {
+    let Reserved::Granted(standing) = store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap() else {
         panic!("refused")
     };
     let (_, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
@@ -267,7 +267,7 @@ async fn keys_are_named_as_documented_and_leases_end_by_themselves() {
     keys.retain(|key| !key.starts_with("tg:digest:"));
     keys.sort();
     let id = &policy.id;
-    let lease = format!("tg:{{default}}:lease:{}", taking.lease.0);
+    let lease = format!("tg:{{default}}:lease:{}", taking.key.lease.0);
     let pace = format!("tg:{{default}}:pace:{id}");
     let mut expected = vec![
         "tg:{default}:account".to_owned(),

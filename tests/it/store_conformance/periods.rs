@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tollgate::ledger::Taken;
+use tollgate::ledger::lease::Reserved;
 use tollgate::policy::{Credits, PerPool};
 
 use super::bench::{Bench, account_id, limit, time};
@@ -41,6 +41,14 @@ const BOUNDARIES: &[(&str, &str, &str)] = &[
     ("month", "2199-12-31T23:59:59.999999Z", "2200-01-01T00:00:00Z"),
 ];
 
+/// When a refusal says that there are new credits.
+fn told(refused: Reserved) -> Option<Option<Duration>> {
+    match refused {
+        Reserved::CreditsExhausted { retry_after, .. } => Some(retry_after),
+        _ => None,
+    }
+}
+
 async fn limits_start_anew_with_their_period(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     for (period, within, next) in BOUNDARIES {
@@ -49,23 +57,19 @@ async fn limits_start_anew_with_their_period(bench: Bench) {
             bench.make_token(|policy| policy.credit_limit.core = limit(&format!("2/{period}"))).await;
         let (within, next) = (time(within), time(next));
         bench.set_time(within);
-        let Taken::Granted(standing) = bench.take(&policy.id, 2).await.1 else { panic!("{period} {within}") };
+        let Reserved::Granted(standing) = bench.take(&policy.id, 2).await.1 else { panic!("{period} {within}") };
         let left = next.duration_since(within);
         let rounded = left.as_secs().cast_unsigned() + u64::from(left.subsec_nanos() > 0);
         let resets_in = Some(Duration::from_secs(rounded));
         assert_eq!(standing.resets_in, resets_in, "{period} {within}");
         let refused = bench.take(&policy.id, 1).await.1;
-        assert_eq!(refused, Taken::CreditsExhausted { retry_after: resets_in }, "{period} {within}");
+        assert_eq!(told(refused), Some(resets_in), "{period} {within}");
         bench.set_time(next.checked_sub(SignedDuration::from_micros(1)).unwrap());
         let refused = bench.take(&policy.id, 1).await.1;
-        assert_eq!(
-            refused,
-            Taken::CreditsExhausted { retry_after: Some(Duration::from_secs(1)) },
-            "{period} {within}"
-        );
+        assert_eq!(told(refused), Some(Some(Duration::from_secs(1))), "{period} {within}");
         bench.set_time(next);
-        let Taken::Granted(standing) = bench.take(&policy.id, 1).await.1 else { panic!("{period} {next}") };
-        assert_eq!((standing.used, standing.remaining), (Credits(1), Some(Credits(1))), "{period} {next}");
+        let Reserved::Granted(standing) = bench.take(&policy.id, 1).await.1 else { panic!("{period} {next}") };
+        assert_eq!((standing.leased, standing.free), (Credits(1), Some(Credits(1))), "{period} {next}");
     }
 }
 
@@ -75,7 +79,7 @@ async fn a_clock_that_steps_back_brings_no_credits_back(bench: Bench) {
     bench.set_time(time("2026-11-24T07:00:00Z"));
     bench.take(&policy.id, 2).await;
     bench.set_time(time("2026-11-24T06:59:59Z"));
-    assert!(matches!(bench.take(&policy.id, 1).await.1, Taken::CreditsExhausted { .. }));
+    assert!(matches!(bench.take(&policy.id, 1).await.1, Reserved::CreditsExhausted { .. }));
     let (counters, now) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
-    assert_eq!(counters.core.used(tollgate::policy::Period::Hour, now), Credits(2));
+    assert_eq!(counters.core.committed(tollgate::policy::Period::Hour, now), Credits(2));
 }
