@@ -34,6 +34,10 @@ mod tokens;
 use plan::Plan;
 use report::Report;
 
+/// The same allocator as Tollgate's: the bare proxy runs in this very program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -52,7 +56,8 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let plan = Plan::from_env()?;
-    let mut report = Report::new(&plan);
+    let _alone = plan.lock()?;
+    let mut report = Report::new(&plan)?;
     load::sharpen_sleep();
     let upstream = http_upstream::Upstream::start().context("the upstream")?;
     if plan.matrix {

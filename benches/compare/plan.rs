@@ -46,7 +46,9 @@ pub(crate) struct Plan {
     pub(crate) strace: bool,
     /// The binary: `BENCH_TOLLGATE`; default the one just built.
     pub(crate) tollgate: PathBuf,
-    /// Where the report goes and, below `run/`, what the programs write.
+    /// It is not the one just built, so nothing says that bare Pingora was built as it was.
+    pub(crate) foreign: bool,
+    /// Where the report goes and, below `run/`, what the programs write: `BENCH_OUT`; default `target/bench`.
     pub(crate) directory: PathBuf,
 }
 
@@ -58,10 +60,16 @@ impl Plan {
         let parts = env::var("BENCH_PARTS").unwrap_or_else(|_| "matrix,tokens,propagation".to_owned());
         let has = |part: &str| parts.split(',').any(|named| named.trim() == part);
         let millis = |short: usize, long: usize| Duration::from_millis(pick(short, long) as u64);
-        let tollgate = env::var_os("BENCH_TOLLGATE").unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
+        let given = env::var_os("BENCH_TOLLGATE").map(PathBuf::from);
+        let foreign = given.is_some();
+        let tollgate = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
         // The target directory: target/tmp is made for benches by cargo, and lies beside target/bench.
         let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let directory = target.parent().context("no target directory")?.join("bench");
+        let directory = match env::var_os("BENCH_OUT") {
+            // nginx is told whole paths.
+            Some(given) => std::path::absolute(given)?,
+            None => target.parent().context("no target directory")?.join("bench"),
+        };
         fs::create_dir_all(directory.join("run")).with_context(|| directory.display().to_string())?;
         Ok(Self {
             quick,
@@ -81,9 +89,18 @@ impl Plan {
             propagation: has("propagation"),
             callgrind: is_on("BENCH_CALLGRIND"),
             strace: is_on("BENCH_STRACE"),
-            tollgate: tollgate.into(),
+            tollgate,
+            foreign,
             directory,
         })
+    }
+
+    /// Keeps other runs out of the directory until it is dropped: two would write over each other, and disturb each
+    /// other's figures besides.
+    pub(crate) fn lock(&self) -> anyhow::Result<fs::File> {
+        let lock = fs::File::create(self.directory.join("lock"))?;
+        lock.try_lock().context("another run is under way here; wait for it")?;
+        Ok(lock)
     }
 
     /// A directory of this run for one program, empty.

@@ -47,11 +47,6 @@ impl Line {
         }
     }
 
-    /// The store itself, for what does not stand in a request's way and has its own patience.
-    pub(super) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
     fn millis(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

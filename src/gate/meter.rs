@@ -170,9 +170,8 @@ impl Meter {
                         Outcome::Changed | Outcome::Denied { .. } => {}
                     }
                 }
-                Ok(Err(_)) => return Err(Denial::StoreUnavailable),
                 Err(_) if slot.is_recalling() && Instant::now() < deadline => {}
-                Err(_) => return Err(Denial::StoreUnavailable),
+                Ok(Err(_)) | Err(_) => return Err(Denial::StoreUnavailable),
             }
         }
     }

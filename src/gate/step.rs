@@ -50,7 +50,7 @@ impl Watch {
             tokio::select! {
                 event = events.recv() => {
                     let lost = match event {
-                        Ok(event) => self.act_on_all(event, &mut events),
+                        Ok(event) => self.act_on_all(&event, &mut events),
                         Err(RecvError::Lagged(_)) => true,
                         Err(RecvError::Closed) => return,
                     };
@@ -74,8 +74,8 @@ impl Watch {
 
     /// Acts on an event and on those that came with it, so that a burst of edits is reported once. Whether some were
     /// lost.
-    fn act_on_all(&self, first: Event, events: &mut Receiver<Event>) -> bool {
-        let mut lost = self.act_on(&first);
+    fn act_on_all(&self, first: &Event, events: &mut Receiver<Event>) -> bool {
+        let mut lost = self.act_on(first);
         loop {
             match events.try_recv() {
                 Ok(event) => lost |= self.act_on(&event),
@@ -134,7 +134,7 @@ impl Watch {
         if epoch > *self.epoch.borrow() {
             let event = tokio::time::timeout(ON_ITS_WAY, events.recv()).await;
             if let Ok(Ok(event)) = event
-                && self.act_on_all(event, events)
+                && self.act_on_all(&event, events)
             {
                 return self.catch_up().await;
             }

@@ -79,8 +79,9 @@ impl Hours {
 
     /// The days they are in, by their beginnings.
     pub(super) fn days(&self) -> impl Iterator<Item = i64> + use<> {
-        let to = self.to;
-        std::iter::successors(Some(day_of(self.from)), |day| Some(day + DAY)).take_while(move |day| *day < to)
+        let (from, to) = (self.from, self.to);
+        std::iter::successors(Some(day_of(from)), |day| Some(day + DAY))
+            .take_while(move |day| from < to && *day < to)
     }
 }
 

@@ -104,8 +104,6 @@ impl Metrics {
         )?;
         let policies = gauge("tollgate_policies_known", "Policies in this node's memory")?;
         Ok(Self {
-            leased,
-            policies,
             registry,
             requests,
             credits,
@@ -116,6 +114,8 @@ impl Metrics {
             domain_reported,
             secret_from_browser,
             log_lines_dropped,
+            leased,
+            policies,
         })
     }
 

@@ -92,15 +92,14 @@ impl Crowd {
                 };
                 let mut connection = None;
                 while !stop.load(Ordering::Relaxed) {
-                    let mut open = match connection.take() {
-                        Some(open) => open,
-                        None => match Connection::try_open(address()).await {
-                            Ok(open) => open,
-                            Err(_) => {
-                                tokio::time::sleep(Duration::from_millis(5)).await;
-                                continue;
-                            }
-                        },
+                    let mut open = if let Some(open) = connection.take() {
+                        open
+                    } else {
+                        let Ok(open) = Connection::try_open(address()).await else {
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                            continue;
+                        };
+                        open
                     };
                     match open.send(&ask).await {
                         Ok(answer) => {
@@ -144,17 +143,16 @@ async fn laws_1_to_3_three_nodes_killed_ten_times_each_use_exactly_the_limit() {
     let mut nodes = fleet(&upstream, &redis, 3).await;
     let token = nodes[0].token(limited(LIMIT)).await;
     let crowd = Crowd::gather(nodes.iter().map(|node| node.address).collect(), &token, 64);
-    for round in 0..10 {
-        for node in 0..3 {
+    for _ in 0..10 {
+        for (at, node) in nodes.iter_mut().enumerate() {
             let before = crowd.seen.passed();
             wait_for("some requests to pass", || async {
                 crowd.seen.passed() >= (before + 300).min(LIMIT * 9 / 10)
             })
             .await;
-            nodes[node].kill();
-            nodes[node].start_again().await;
-            crowd.moved(node, nodes[node].address);
-            let _ = round;
+            node.kill();
+            node.start_again().await;
+            crowd.moved(at, node.address);
         }
     }
     // Every credit is used in the end, also those that were in the hands of a node when it was killed.

@@ -75,7 +75,7 @@ const BREAKABLE: [(&str, &str, &str); 14] = [
     ("state_dir: ./state", "state_dir: 12", "state_dir"),
     ("  - address: 127.0.0.1:8080", "  - address: nowhere", "listeners[0].address"),
     ("address: 127.0.0.1:8081", "address: [elsewhere]", "admin.address"),
-    ("timeout: 40ms", "timeout: 40", "store.timeout"),
+    ("wait_replicas: 0", "wait_replicas: 0s", "store.wait_replicas"),
     ("dialect: standard", "dialect: iex", "dialect"),
     ("master_key: ${TOLLGATE_MASTER_KEY}", "master_key: in the clear", "master_key"),
     ("leaked_secret: flag", "leaked_secrets: flag", "leaked_secrets"),

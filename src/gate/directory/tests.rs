@@ -152,7 +152,7 @@ impl World {
         let shelf = Arc::new(Shelf::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let line = Arc::new(Line::new(shelf.clone(), metrics));
-        let settings = DirectorySettings { policies: 1000, grace: Duration::from_secs(60), patience };
+        let settings = DirectorySettings { policies: 1000, grace: Duration::from_mins(1), patience };
         Self { shelf, directory: Directory::new(line, settings, Handle::current()) }
     }
 

@@ -182,12 +182,11 @@ async fn settle(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
     let settlements: Vec<Settlement> = leases.iter().map(of).collect();
     let answer = meter.line.call("settle", |store| store.settle(&settlements)).await;
     for ((slot, lease), settlement) in leases.iter().zip(&settlements) {
-        match answer {
-            Err(Denial::StoreUnavailable) => slot.failed(*lease),
-            _ => {
-                meter.journal.forget(*lease);
-                slot.settled(*lease, settlement.spent.0);
-            }
+        if answer == Err(Denial::StoreUnavailable) {
+            slot.failed(*lease);
+        } else {
+            meter.journal.forget(*lease);
+            slot.settled(*lease, settlement.spent.0);
         }
     }
 }

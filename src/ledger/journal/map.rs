@@ -23,6 +23,7 @@ impl Map {
 
     /// The words of the file.
     pub(super) fn words(&self) -> &[AtomicU64] {
+        #[expect(clippy::cast_ptr_alignment, reason = "a map begins on a page")]
         let (start, length) = (self.raw.as_mut_ptr().cast::<AtomicU64>(), self.raw.len() / 8);
         #[expect(
             unsafe_code,

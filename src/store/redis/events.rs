@@ -165,10 +165,11 @@ impl Ear {
             return;
         }
         let text = message.data.into_iter().nth(2).and_then(|text| String::from_redis_value(text).ok());
-        match text.as_deref().and_then(parse_event) {
-            Some(event) => self.tell(event),
+        if let Some(event) = text.as_deref().and_then(parse_event) {
+            self.tell(event);
+        } else {
             // A newer Tollgate's, perhaps. The epoch says if it was a change.
-            None => tracing::debug!("an event of the store that is not known here"),
+            tracing::debug!("an event of the store that is not known here");
         }
     }
 

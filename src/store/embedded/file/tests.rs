@@ -11,10 +11,11 @@ use redb::{BackendError, StorageBackend};
 use super::super::writer::Writer;
 use super::super::{Clock, EmbeddedStore};
 use super::*;
-use crate::ledger::Taken;
+use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::Account;
 use crate::policy::{AccountId, Credits, PerPool, Period, Policy, Pool, Token, TokenId, TokenKind};
-use crate::store::{Charge, LeaseId, Store};
+use crate::store::usage::Retention;
+use crate::store::{LeaseId, LeaseKey, NodeId, Reserve, Store};
 
 /// A file that can be made to refuse all writes, as a full disk does.
 #[derive(Debug)]
@@ -78,8 +79,11 @@ fn store_on_disk(path: &Path, full: &Arc<AtomicBool>) -> EmbeddedStore {
         Builder::new().create_with_backend(Disk { file: FileBackend::new(file)?, full: Arc::clone(&full) })
     };
     let file = Arc::new(StoreFile::open_with(path, Box::new(open)).unwrap());
-    let writer = Writer::start(Arc::clone(&file), Clock::system()).unwrap();
-    EmbeddedStore { file, writer, sealer: None, clock: Clock::system() }
+    let events = tokio::sync::broadcast::Sender::new(16);
+    let retention = Retention::default();
+    let writer = Writer::start(Arc::clone(&file), Clock::system(), retention, events.clone()).unwrap();
+    let nodes = super::super::nodes::Nodes::default();
+    EmbeddedStore { file, writer, sealer: None, clock: Clock::system(), events, nodes, retention }
 }
 
 fn account_and_token() -> (Account, Policy, Token) {
@@ -98,35 +102,39 @@ async fn a_full_disk_is_told_and_when_it_has_room_the_store_goes_on() {
     let store = store_on_disk(&path, &full);
     let (account, first, value) = account_and_token();
     assert!(store.create_account(&account, &first, &value).await.unwrap());
-    let charge = |n| Charge {
-        lease: LeaseId(ulid::Ulid(n)),
-        account: account.id.clone(),
-        token: first.id.clone(),
-        pool: Pool::Core,
-        cost: Credits(1),
+    let reserve = |n| Reserve {
+        key: LeaseKey {
+            lease: LeaseId(ulid::Ulid(n)),
+            account: account.id.clone(),
+            token: first.id.clone(),
+            pool: Pool::Core,
+        },
+        node: NodeId(ulid::Ulid(1)),
+        ask: Ask { want: Credits(1), need: Credits(1) },
+        life: std::time::Duration::from_hours(1),
     };
     let mut sent = 0;
     let mut granted = 0;
     for _ in 0..3 {
         for _ in 0..3 {
             sent += 1;
-            assert!(matches!(store.take(&charge(sent)).await.unwrap(), Taken::Granted(_)));
+            assert!(matches!(store.reserve(&reserve(sent)).await.unwrap(), Reserved::Granted(_)));
             granted += 1;
         }
         full.store(true, Ordering::SeqCst);
         for _ in 0..3 {
             sent += 1;
-            let error = store.take(&charge(sent)).await.unwrap_err();
+            let error = store.reserve(&reserve(sent)).await.unwrap_err();
             assert!(matches!(&error, StoreError::Unavailable(_)), "{error}");
         }
         full.store(false, Ordering::SeqCst);
     }
     // The answer of the last taking may have been lost in the failure; asking again counts it once.
-    assert!(matches!(store.take(&charge(sent)).await.unwrap(), Taken::Granted(_)));
+    assert!(matches!(store.reserve(&reserve(sent)).await.unwrap(), Reserved::Granted(_)));
     granted += 1;
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(first.clone()));
     let (used, now) = store.token_usage(&account.id, &first.id).await.unwrap();
-    let used = u128::from(used.core.used(Period::Month, now).0);
+    let used = u128::from(used.core.leased(Period::Month, now).0);
     assert!((granted..=sent).contains(&used), "{granted} granted, {sent} sent, {used} used");
     drop(store);
     let again = store_on_disk(&path, &full);
