@@ -6,7 +6,7 @@
 mod accounts;
 mod bench;
 mod credits;
-// mod histories;
+mod histories;
 mod only_embedded;
 mod only_redis;
 mod periods;

@@ -6,7 +6,7 @@ use tollgate::policy::record::Account;
 use tollgate::policy::{AccountId, PerPool, Policy, Pool, TokenKind};
 use tollgate::store::Written;
 
-use super::bench::{Takes as _, Bench, account_id, charge, limit, new_id, new_value};
+use super::bench::{Bench, Takes as _, account_id, charge, limit, new_id, new_value};
 
 super::on_both![
     makes_an_account_once,
@@ -109,5 +109,5 @@ async fn counts_what_an_account_used_over_all_its_tokens(bench: Bench) {
     );
     let (counters, now) = bench.store().account_usage(&account_id()).await.unwrap();
     assert_eq!(now, bench.now());
-    assert_eq!(counters.premium.used(tollgate::policy::Period::None, now).0, 5);
+    assert_eq!(counters.premium.committed(tollgate::policy::Period::None, now).0, 5);
 }

@@ -11,11 +11,15 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 use tollgate::ledger::lease::{Ask, Reserved};
 use tollgate::policy::record::Account;
-use tollgate::policy::{AccountId, Credits, Limit, Operation, PerPool, Policy, Pool, Token, TokenId, TokenKind};
+use tollgate::policy::{
+    AccountId, Credits, Limit, Operation, PerPool, Policy, Pool, Token, TokenId, TokenKind,
+};
 use tollgate::store::embedded::{Clock, EmbeddedStore};
 use tollgate::store::redis::{RedisClock, RedisSettings, RedisStore};
 use tollgate::store::seal::Sealer;
-use tollgate::store::{LeaseId, LeaseKey, NodeId, Reserve, Settlement, Store, StoreError, UsageCell, Written};
+use tollgate::store::{
+    LeaseId, LeaseKey, NodeId, Reserve, Settlement, Store, StoreError, UsageCell, Written,
+};
 
 use crate::harness::redis_server::RedisServer;
 
@@ -88,6 +92,14 @@ impl Bench {
 
     pub fn redis() -> Self {
         Self::new(Raw::Redis(RedisServer::start()))
+    }
+
+    /// Another store of the same kind, empty.
+    pub fn fresh(&self) -> Self {
+        match self.raw {
+            Raw::Embedded(_) => Self::embedded(),
+            Raw::Redis(_) => Self::redis(),
+        }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

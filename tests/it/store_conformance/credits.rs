@@ -63,7 +63,8 @@ async fn a_lease_holds_a_fair_share_of_what_is_free(bench: Bench) {
     let grant = granted(bench.store().reserve(&reserve(&first, 1000, 1)).await.unwrap());
     assert_eq!((grant.granted, grant.free), (Credits(25), Some(Credits(75))));
     assert!(grant.valid_for <= LIFE);
-    let grant = granted(bench.store().reserve(&reserve(&key(&policy.id, Pool::Core), 1000, 60)).await.unwrap());
+    let grant =
+        granted(bench.store().reserve(&reserve(&key(&policy.id, Pool::Core), 1000, 60)).await.unwrap());
     assert_eq!((grant.granted, grant.free), (Credits(60), Some(Credits(15))), "as much as is needed");
     let refused = bench.store().reserve(&reserve(&key(&policy.id, Pool::Core), 1000, 16)).await.unwrap();
     assert!(matches!(refused, Reserved::CreditsExhausted { recallable: true, .. }));
@@ -136,7 +137,11 @@ async fn settling_gives_back_what_was_not_spent_once(bench: Bench) {
     let (taking, _) = bench.take(&policy.id, 10).await;
     for spent in [4, 9, 0] {
         bench.settle(&taking, spent).await;
-        assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (4, 4), "the first one counts");
+        assert_eq!(
+            (bench.used(&policy.id).await, bench.used_by_account().await),
+            (4, 4),
+            "the first one counts"
+        );
     }
     // Twice in one call counts once, too.
     let (taking, _) = bench.take(&policy.id, 3).await;
@@ -340,7 +345,8 @@ async fn refusals_count_once_and_for_whom_they_were(bench: Bench) {
 
 async fn next_event(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Event {
     loop {
-        let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.expect("an event").unwrap();
+        let event =
+            tokio::time::timeout(Duration::from_secs(10), events.recv()).await.expect("an event").unwrap();
         // The connection that brings them has only just been made.
         if event != Event::Lost {
             return event;

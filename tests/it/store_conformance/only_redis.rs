@@ -9,7 +9,9 @@ use tollgate::policy::{PerPool, Policy, Pool, TokenKind};
 use tollgate::store::redis::{ConnectError, RedisSettings, RedisStore};
 use tollgate::store::{Listed, Store, StoreError};
 
-use super::bench::{Takes as _, Bench, Raw, account_id, ask, charge, connect, limit, new_id, new_value, sealer};
+use super::bench::{
+    Bench, Raw, Takes as _, account_id, ask, charge, connect, limit, new_id, new_value, sealer,
+};
 use crate::harness::redis_server::{Options, RedisServer};
 
 fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
@@ -87,7 +89,10 @@ async fn a_restart_between_two_calls_is_not_noticed() {
         // The connection is broken and the scripts are forgotten; both are seen to.
         assert!(store.find_token(&value.digest()).await.unwrap().is_some());
         server.restart();
-        assert!(matches!(store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(), Reserved::Granted(_)));
+        assert!(matches!(
+            store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(),
+            Reserved::Granted(_)
+        ));
     }
     let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(used.core.committed(tollgate::policy::Period::Month, now).0, 3);
@@ -168,10 +173,17 @@ async fn a_server_that_does_not_write_is_unavailable() {
         let _: String = ask(&mut admin, mend_it).await;
         wait_until_it_answers(&store).await;
         assert!(store.find_token(&value.digest()).await.unwrap().is_some());
-        assert!(matches!(store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(), Reserved::Granted(_)));
+        assert!(matches!(
+            store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap(),
+            Reserved::Granted(_)
+        ));
     }
     let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
-    assert_eq!(used.core.used(tollgate::policy::Period::Month, now).0, 2, "what was refused was not counted");
+    assert_eq!(
+        used.core.committed(tollgate::policy::Period::Month, now).0,
+        2,
+        "what was refused was not counted"
+    );
 }
 
 #[test]
@@ -261,6 +273,7 @@ async fn keys_are_named_as_documented_and_leases_end_by_themselves() {
     let grace = Duration::from_hours(1);
     bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace).await.unwrap();
     let (taking, _) = bench.take(&policy.id, 1).await;
+    bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
     let Raw::Redis(server) = &bench.raw else { panic!("not Redis") };
     let mut connection = connect(server).await;
     let mut keys: Vec<String> = ask(&mut connection, &["KEYS", "*"]).await;
@@ -271,6 +284,8 @@ async fn keys_are_named_as_documented_and_leases_end_by_themselves() {
     let pace = format!("tg:{{default}}:pace:{id}");
     let mut expected = vec![
         "tg:{default}:account".to_owned(),
+        "tg:{default}:epoch".to_owned(),
+        "tg:{default}:leases".to_owned(),
         format!("tg:{{default}}:token:{first}"),
         format!("tg:{{default}}:token:{id}"),
         "tg:{default}:tokens".to_owned(),
@@ -282,13 +297,15 @@ async fn keys_are_named_as_documented_and_leases_end_by_themselves() {
     expected.sort();
     assert_eq!(keys, expected);
     let pointer = format!("tg:digest:{}", old.digest().to_hex());
-    for (key, most) in [(&lease, 86_400_000), (&pointer, 3_600_000), (&pace, 3_601_000)] {
+    for (key, most) in [(&pointer, 3_600_000), (&pace, 3_601_000)] {
         let left: i64 = ask(&mut connection, &["PTTL", key]).await;
         assert!(left > most - 60_000 && left <= most, "{key}: {left} ms");
     }
     bench.settle(&taking, 1).await;
-    let there: i64 = ask(&mut connection, &["EXISTS", &lease]).await;
-    assert_eq!(there, 0, "a settled lease is gone");
+    let left: i64 = ask(&mut connection, &["PTTL", &lease]).await;
+    assert!(left > 0 && left <= 2 * 86_400_000, "a settled lease ends by itself: {left} ms");
+    let open: i64 = ask(&mut connection, &["ZCARD", "tg:{default}:leases"]).await;
+    assert_eq!(open, 0, "and is not open any more");
 }
 
 #[tokio::test]

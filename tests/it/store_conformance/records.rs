@@ -3,7 +3,7 @@
 use tollgate::policy::{PerPool, TokenKind};
 use tollgate::store::{Listed, StoreError};
 
-use super::bench::{Takes as _, Bench, account_id, charge};
+use super::bench::{Bench, Takes as _, account_id, charge};
 
 super::on_both![
     a_spoilt_record_is_told_with_its_field,
