@@ -52,7 +52,8 @@ pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, sho
         let (denial, recallable) = match answer {
             Ok(Reserved::Granted(grant)) => return slot.granted(lease, &grant, asked_at, life()),
             Ok(Reserved::Void) => {
-                meter.journal.forget(lease);
+                // Closed already, as far as the store knows; settling it makes sure that it stays so.
+                meter.runtime.spawn(abandon(meter.clone(), slot.clone(), lease));
                 continue;
             }
             Ok(Reserved::CreditsExhausted { retry_after, recallable }) => {
@@ -63,7 +64,7 @@ pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, sho
             }
             Err(_) => {
                 slot.unreachable();
-                return abandon(&meter, &slot, lease).await;
+                return abandon(meter, slot, lease).await;
             }
         };
         meter.journal.forget(lease);
@@ -83,9 +84,9 @@ pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, sho
 }
 
 /// A lease may have been granted and nobody heard of it: it is settled with nothing, until the store has that.
-async fn abandon(meter: &Arc<Meter>, slot: &Arc<PurseSlot>, lease: Ulid) {
+async fn abandon(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid) {
     meter.open.fetch_add(1, Ordering::AcqRel);
-    settle_surely(meter, &[Settlement { key: slot.key(lease), spent: Credits(0), cells: Vec::new() }]).await;
+    settle_surely(&meter, &[Settlement { key: slot.key(lease), spent: Credits(0), cells: Vec::new() }]).await;
     meter.journal.forget(lease);
     meter.open.fetch_sub(1, Ordering::AcqRel);
 }
