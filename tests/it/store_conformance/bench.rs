@@ -304,7 +304,7 @@ impl<T: Store + ?Sized> Takes for T {}
 /// A settlement of this much, for one response of one data set.
 pub fn settlement(charge: &Charge, spent: u64) -> Settlement {
     let cell = UsageCell {
-        hour: 1_795_500_000 - 1_795_500_000 % 3600,
+        hour: 1_795_500_000,
         dataset: "MY/CARS".to_owned(),
         operation: Operation::Read,
         requests: 1,

@@ -400,7 +400,7 @@ async fn nodes_live_as_long_as_they_say_so(bench: Bench) {
     for epoch in [3, 4] {
         bench.store().report_node(&account_id(), &report(1, epoch), Duration::from_secs(10)).await.unwrap();
     }
-    bench.store().report_node(&account_id(), &report(2, 9), Duration::from_secs(60)).await.unwrap();
+    bench.store().report_node(&account_id(), &report(2, 9), Duration::from_mins(1)).await.unwrap();
     assert_eq!(nodes().await, [report(1, 4), report(2, 9)]);
     bench.pass(SignedDuration::from_secs(11));
     let left = nodes().await;
