@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use redb::ReadTransaction;
 
 use super::super::keys::parse_pointer;
-use super::super::record::{TokenRecord, parse_account, token_name};
+use super::super::record::{TokenRecord, parse_account};
 use super::super::usage::{Hours, NOBODY, sort};
 use super::super::{Listed, UsageCell, UsageRow};
 use super::tables::{
     ACCOUNTS, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, Stopped, TOKENS, parse_fields,
-    read_counter, read_fields, token_range, unreadable,
+    read_counter, read_fields, read_token, token_range, unreadable,
 };
 use crate::ledger::Counter;
 use crate::policy::record::Account;
@@ -31,10 +31,7 @@ impl Reads {
     }
 
     pub(super) fn token(&self, account: &AccountId, id: &TokenId) -> Result<Option<TokenRecord>, Stopped> {
-        let name = token_name(account, id);
-        let Some(fields) = read_fields(&self.0.open_table(TOKENS)?, &name)? else { return Ok(None) };
-        let record = TokenRecord::parse(&fields, account, id);
-        record.map(Some).map_err(|problem| unreadable(&name, &problem).into())
+        read_token(&self.0.open_table(TOKENS)?, account, id)
     }
 
     pub(super) fn list_tokens(

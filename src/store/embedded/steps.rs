@@ -11,7 +11,7 @@ use super::super::record::{Fields, Kept, TokenRecord, account_fields, edited, to
 use super::super::{Event, StoreError, Written, record};
 use super::tables::{
     ACCOUNTS, BATCHES, CELLS, COUNTERS, CellKey, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, LEASES, PACE,
-    REFUSALS, Row, Stopped, TOKENS, fields_text, read_fields, unreadable,
+    REFUSALS, Row, Stopped, TOKENS, fields_text, read_fields, read_token, unreadable,
 };
 use crate::policy::record::Account;
 use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId};
@@ -92,10 +92,7 @@ impl<'txn> Tables<'txn> {
     }
 
     fn token(&self, account: &AccountId, id: &TokenId) -> Result<Option<TokenRecord>, Stopped> {
-        let name = token_name(account, id);
-        let Some(fields) = read_fields(&self.tokens, &name)? else { return Ok(None) };
-        let record = TokenRecord::parse(&fields, account, id);
-        record.map(Some).map_err(|problem| unreadable(&name, &problem).into())
+        read_token(&self.tokens, account, id)
     }
 
     /// Whether a digest is free for a token: nobody's, or already that token's own.

@@ -20,7 +20,7 @@
 use redb::{ReadableTable, TableDefinition};
 
 use super::super::StoreError;
-use super::super::record::{BadRecord, Fields, token_name};
+use super::super::record::{BadRecord, Fields, TokenRecord, token_name};
 use crate::ledger::{Counter, Slot};
 use crate::policy::{AccountId, Credits, Pool, TokenId};
 
@@ -99,6 +99,18 @@ pub(super) fn read_fields(
 ) -> Result<Option<Fields>, Stopped> {
     let Some(text) = table.get(key)? else { return Ok(None) };
     parse_fields(text.value()).map(Some).map_err(|problem| unreadable(key, &problem).into())
+}
+
+/// Reads a token.
+pub(super) fn read_token(
+    table: &impl ReadableTable<&'static str, &'static str>,
+    account: &AccountId,
+    id: &TokenId,
+) -> Result<Option<TokenRecord>, Stopped> {
+    let name = token_name(account, id);
+    let Some(fields) = read_fields(table, &name)? else { return Ok(None) };
+    let record = TokenRecord::parse(&fields, account, id);
+    record.map(Some).map_err(|problem| unreadable(&name, &problem).into())
 }
 
 /// Reads the text of a record.
