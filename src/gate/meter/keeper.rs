@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use ulid::Ulid;
 
-use super::purse_slot::PurseSlot;
+use super::purse_slot::{PurseSlot, key_of};
 use super::{LIFE, Meter, RECALL};
 use crate::ledger::journal::{Cell, Recovered};
 use crate::ledger::lease::{Ask, Reserved};
 use crate::ledger::purse::{Micros, Wish};
 use crate::policy::{Credits, Denial};
-use crate::store::{LeaseId, LeaseKey, Reserve, Settlement, UsageCell};
+use crate::store::{LeaseKey, Reserve, Settlement, UsageCell};
 
 /// How often purses are looked after.
 const ROUND: Duration = Duration::from_millis(200);
@@ -94,18 +94,8 @@ async fn abandon(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid) {
 /// Settles what an earlier run of this node left, exactly as its journal says.
 pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
     for chunk in recovered.chunks(BATCH) {
-        let settlements: Vec<Settlement> = chunk
-            .iter()
-            .map(|left| {
-                let key = LeaseKey {
-                    lease: LeaseId(left.entry.lease),
-                    account: left.entry.account.clone(),
-                    token: left.entry.token.clone(),
-                    pool: left.entry.pool,
-                };
-                settlement(key, &left.cells)
-            })
-            .collect();
+        let of = |left: &Recovered| settlement(key_of(left.entry.clone()), &left.cells);
+        let settlements: Vec<Settlement> = chunk.iter().map(of).collect();
         settle_surely(&meter, &settlements).await;
         for left in chunk {
             meter.journal.forget(left.entry.lease);
@@ -209,12 +199,10 @@ async fn renew(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
 
 /// Tells the store of refusals.
 pub(super) async fn flush_refusals(meter: &Arc<Meter>) {
-    for (account, batch, cells) in meter.refusals.batches() {
-        let told =
-            meter.line.call("count_refusals", |store| store.count_refusals(&account, batch, &cells)).await;
-        if told != Err(Denial::StoreUnavailable) {
-            meter.refusals.told(batch);
-        }
+    let Some((account, batch, cells)) = meter.refusals.batch() else { return };
+    let told = meter.line.call("count_refusals", |store| store.count_refusals(&account, batch, &cells)).await;
+    if told != Err(Denial::StoreUnavailable) {
+        meter.refusals.told(batch);
     }
 }
 

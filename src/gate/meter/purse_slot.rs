@@ -6,11 +6,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use ulid::Ulid;
 
-use crate::ledger::Standing;
 use crate::ledger::journal::{CellRef, Journal, LeaseEntry};
 use crate::ledger::lease::Grant;
 use crate::ledger::purse::{Draw, Micros, Purse, Wish};
-use crate::policy::{AccountId, Credits, Denial, Limit, Operation, Pool, TokenId};
+use crate::ledger::{Standing, period_start};
+use crate::policy::{AccountId, Credits, Denial, Limit, Operation, Period, Pool, TokenId};
 use crate::store::{LeaseId, LeaseKey};
 
 /// For how long a refusal is remembered: requests that come meanwhile do not ask the store again. It is part of the
@@ -68,6 +68,12 @@ pub(super) struct PurseSlot {
     outcomes: watch::Sender<Outcome>,
 }
 
+/// What the store calls a lease of the journal.
+pub(super) fn key_of(entry: LeaseEntry) -> LeaseKey {
+    let LeaseEntry { lease, account, token, pool } = entry;
+    LeaseKey { lease: LeaseId(lease), account, token, pool }
+}
+
 impl PurseSlot {
     pub(super) fn new(account: AccountId, token: TokenId, pool: Pool) -> Self {
         Self { account, token, pool, state: Mutex::default(), outcomes: watch::Sender::new(Outcome::Changed) }
@@ -86,12 +92,7 @@ impl PurseSlot {
     }
 
     pub(super) fn key(&self, lease: Ulid) -> LeaseKey {
-        LeaseKey {
-            lease: LeaseId(lease),
-            account: self.account.clone(),
-            token: self.token.clone(),
-            pool: self.pool,
-        }
+        key_of(self.entry(lease))
     }
 
     pub(super) fn entry(&self, lease: Ulid) -> LeaseEntry {
@@ -136,8 +137,7 @@ impl PurseSlot {
             let mut state = self.state.lock();
             let ends = asked_at.saturating_add(micros(grant.valid_for));
             state.purse.granted(lease, grant.granted.0, ends, asked_at.saturating_add(life));
-            let second = grant.at.as_second();
-            state.hours.insert(lease, second - second.rem_euclid(3600));
+            state.hours.insert(lease, period_start(Period::Hour, grant.at).as_second());
             // Of what is leased, this node's own part is told from the purse.
             state.books = Books {
                 used: grant.used.0,

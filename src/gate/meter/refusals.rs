@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use crate::policy::{AccountId, TokenId};
+use crate::ledger::period_start;
+use crate::policy::{AccountId, Period, TokenId};
 use crate::store::{LeaseId, RefusalCell};
 
 /// The most different refusals that wait to be told; more are counted as nobody's.
@@ -31,18 +32,17 @@ impl Refusals {
         *counts.fresh.entry(key).or_default() += 1;
     }
 
-    /// What is to be told.
-    pub(super) fn batches(&self) -> Vec<(AccountId, LeaseId, Vec<RefusalCell>)> {
+    /// What is to be told; the same again until it is [`Self::told`].
+    pub(super) fn batch(&self) -> Option<(AccountId, LeaseId, Vec<RefusalCell>)> {
         let mut counts = self.0.lock();
         if counts.telling.is_none() && !counts.fresh.is_empty() {
-            let second = jiff::Timestamp::now().as_second();
-            let hour = second - second.rem_euclid(3600);
+            let hour = period_start(Period::Hour, jiff::Timestamp::now()).as_second();
             let cell = |((token, code), count)| RefusalCell { token, hour, code, count };
             let cells = std::mem::take(&mut counts.fresh).into_iter().map(cell).collect();
             counts.telling = Some((LeaseId(ulid::Ulid::generate()), cells));
         }
-        let told = counts.telling.iter();
-        told.map(|(batch, cells)| (AccountId::default_account(), *batch, cells.clone())).collect()
+        let (batch, cells) = counts.telling.as_ref()?;
+        Some((AccountId::default_account(), *batch, cells.clone()))
     }
 
     /// The store has a batch.
