@@ -258,9 +258,7 @@ impl Gate {
         let sender =
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
-        let peer = request.peer.map(|address| address.to_canonical());
-        let trusted =
-            peer.is_some_and(|peer| self.settings.trusted_proxies.iter().any(|net| net.contains(&peer)));
+        let trusted = request.is_from(&self.settings.trusted_proxies);
         forward::trace(upstream, &request, trusted, self.settings.forwarded)
     }
 

@@ -117,7 +117,8 @@ fn check_domain(policy: &Policy, page: &Page, client: Option<IpAddr>) -> Result<
     }
 }
 
-fn note_errand(trail: &mut Trail, errand: &Errand<'_>) {
+/// Keeps what a request asks for.
+pub(super) fn note_errand(trail: &mut Trail, errand: &Errand<'_>) {
     trail.datasets.clone_from(&errand.datasets);
     trail.operation = Some(errand.operation);
 }

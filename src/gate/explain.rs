@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
 use super::Gate;
-use super::decision::{Located, credential, from_browser};
+use super::decision::{Located, credential, from_browser, note_errand};
 use super::explanation::{Explainer, Explanation, Question, Step};
 use super::facts::Request;
 use super::visit::Trail;
@@ -56,8 +56,7 @@ impl Explainer for Gate {
         }
         let errand = located.route.errand(&located.target, request.method);
         let Some(errand) = book.keep("method", errand) else { return Ok(book.finish(&trail)) };
-        trail.datasets.clone_from(&errand.datasets);
-        trail.operation = Some(errand.operation);
+        note_errand(&mut trail, &errand);
         let Some((policy, from_browser)) = self.find(&question, &request, &located, &mut book).await? else {
             return Ok(book.finish(&trail));
         };

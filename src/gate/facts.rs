@@ -43,6 +43,16 @@ impl<'a> Request<'a> {
         self.headers.get(header::HOST).map(header::HeaderValue::as_bytes)
     }
 
+    /// The address of the other end of the connection, as IPv4 where it is one in IPv6's clothes.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer.map(|address| address.to_canonical())
+    }
+
+    /// Whether the other end of the connection is one of these proxies.
+    pub(super) fn is_from(&self, trusted: &[IpNet]) -> bool {
+        self.peer().is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    }
+
     /// The page it says it comes from.
     pub(super) fn page(&self) -> Page {
         Page::read(&self.values(header::ORIGIN), &self.values(header::REFERER))
@@ -52,10 +62,9 @@ impl<'a> Request<'a> {
     /// `X-Forwarded-For` that is not theirs (`policy.md`, "Allowed domains"). An entry that is no address ends the
     /// search: what lies left of it was written by nobody we trust.
     pub(super) fn client(&self, trusted: &[IpNet]) -> Option<IpAddr> {
-        let peer = self.peer.map(|address| address.to_canonical());
-        let mut client = peer?;
+        let mut client = self.peer()?;
         let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-        if !is_trusted(&client) {
+        if !self.is_from(trusted) {
             return Some(client);
         }
         let values = self.values(header::HeaderName::from_static("x-forwarded-for"));

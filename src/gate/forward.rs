@@ -127,7 +127,7 @@ pub(super) fn trace(
     trusted: bool,
     how: Forwarded,
 ) -> pingora::Result<()> {
-    let Some(peer) = request.peer.map(|address| address.to_canonical()) else { return Ok(()) };
+    let Some(peer) = request.peer() else { return Ok(()) };
     let mut host = request.host().unwrap_or_default().to_vec();
     mask_tokens(&mut host);
     let host = std::str::from_utf8(&host).unwrap_or_default();

@@ -122,7 +122,7 @@ impl Purse {
         let usable = |held: &Held| !held.leaving && now < held.ends;
         let fits = |held: &Held| usable(held) && held.left() >= cost;
         let Some(at) = self.held.iter().position(fits) else { return Draw::Short };
-        for (_, rest) in self.held.iter_mut().enumerate().take_while(|(before, _)| *before < at) {
+        for rest in self.held.iter_mut().take(at) {
             // Too little for what requests cost; it would lie about until its end.
             rest.leaving |= usable(rest);
         }

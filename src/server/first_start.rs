@@ -98,6 +98,5 @@ fn given_token() -> Result<Option<Token>, ServeError> {
         return Ok(None);
     };
     let text = zeroize::Zeroizing::new(text);
-    let token = Token::parse(text.trim().as_bytes()).filter(|token| token.kind() == TokenKind::Secret);
-    token.map(Some).ok_or(ServeError::BadSecretToken)
+    state::parse_secret_token(&text).map(Some).ok_or(ServeError::BadSecretToken)
 }

@@ -54,10 +54,15 @@ fn make_master_key(path: &Path) -> Result<Zeroizing<String>, ServeError> {
 /// The secret token in a file, if there is one.
 pub(super) fn read_secret_token(path: &Path) -> Result<Option<Token>, ServeError> {
     let Some(text) = read(path)? else { return Ok(None) };
-    let token = Token::parse(text.trim().as_bytes()).filter(|token| token.kind() == TokenKind::Secret);
     let why =
         || "this is not a secret token (sk_ and 32 lowercase hex digits); mend or remove the file".to_owned();
-    token.map(Some).ok_or_else(|| ServeError::BadState { path: path.to_owned(), why: why() })
+    let token = parse_secret_token(&text).map(Some);
+    token.ok_or_else(|| ServeError::BadState { path: path.to_owned(), why: why() })
+}
+
+/// Reads a secret token as people keep it, with space around it.
+pub(super) fn parse_secret_token(text: &str) -> Option<Token> {
+    Token::parse(text.trim().as_bytes()).filter(|token| token.kind() == TokenKind::Secret)
 }
 
 /// A new secret token, kept in a file that only we can read.
