@@ -165,14 +165,13 @@ impl Known {
         cells.collect()
     }
 
-    /// Takes the lease's records out of the files. From the first step on the lease counts as forgotten; a start after
-    /// a kill in between finishes it.
-    fn forget(self) {
-        self.home.mark_settled();
-        for counted in self.cells.values().flatten() {
-            counted.place.retire();
-        }
-        self.home.retire();
+    /// The steps that take the lease's records out of the files. From the first on the lease counts as forgotten; a start
+    /// after a kill between two of them finishes it.
+    fn way_out(&self) -> impl Iterator<Item = (&Place, fn(&Place))> {
+        let cells = self.cells.values().flatten().map(|counted| counted.place.as_ref());
+        let mark: (&Place, fn(&Place)) = (&self.home, Place::mark_settled);
+        let retired = cells.chain([&self.home]).map(|place| (place, Place::retire as fn(&Place)));
+        std::iter::once(mark).chain(retired)
     }
 }
 
@@ -245,7 +244,7 @@ impl Journal {
     /// The store has settled a lease: its records are free again.
     pub fn forget(&self, lease: Ulid) {
         if let Some(known) = self.books.lock().leases.remove(&lease) {
-            known.forget();
+            known.way_out().for_each(|(place, step)| step(place));
         }
     }
 }

@@ -179,6 +179,29 @@ fn it_grows_to_its_bound_and_uses_what_was_forgotten_again() {
 }
 
 #[test]
+fn threads_that_charge_one_cell_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open(directory.path());
+    let shared = journal.cell(&entry(1), "MY/CARS", Operation::Read, 3600).unwrap();
+    let go = std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                go.wait();
+                for _ in 0..50_000 {
+                    shared.charge(3);
+                    shared.add_bytes(5);
+                }
+            });
+        }
+    });
+    assert_eq!(
+        journal.cells(Ulid::from(1_u128)),
+        [cell("MY/CARS", Operation::Read, 200_000, 600_000, 1_000_000)]
+    );
+}
+
+#[test]
 fn a_late_charge_falls_into_no_other_lease() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, ..) = Journal::open_bounded(directory.path(), NODE, 1).unwrap();

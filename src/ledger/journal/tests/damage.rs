@@ -52,7 +52,7 @@ fn foreign_and_torn_files_are_set_aside_and_the_others_still_count() {
         (|bytes| bytes[LARGE + 72 + 199] ^= 1, "torn"),
         // Nonsense, and a page at a wrong place.
         (|bytes| bytes[LEASE..4096].fill(0xff), "torn"),
-        (|bytes| bytes.copy_within(0..4096, 4096), "torn"),
+        (|bytes| bytes.copy_within(LEASE..4096, 4096 + LEASE), "torn"),
     ];
     for (spoil, said) in table {
         let directory = tempfile::tempdir().unwrap();
@@ -150,21 +150,23 @@ fn a_lease_with_records_in_a_bad_file_is_not_settled_by_the_rest() {
 
 #[test]
 fn a_run_that_was_stopped_while_it_forgot_is_finished() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = leave(directory.path(), 1);
-    leave(directory.path(), 2);
-    // The lease is marked, none of its cells, one, or both are gone.
-    let good = fs::read(&file).unwrap();
-    for gone in [&[][..], &[CELL], &[CELL, LARGE]] {
-        let mut bytes = good.clone();
-        bytes[LEASE..LEASE + 8].copy_from_slice(&record::SETTLED.to_ne_bytes());
-        for at in gone {
-            bytes[*at..*at + 8].fill(0);
+    // The way out has a step for the mark, one for each of two cells, and one for the lease's record.
+    for steps in 0..=4 {
+        let directory = tempfile::tempdir().unwrap();
+        let file = leave(directory.path(), 1);
+        leave(directory.path(), 2);
+        {
+            let (journal, _) = open(directory.path());
+            let mut books = journal.books.lock();
+            let known = books.leases.remove(&Ulid::from(1_u128)).unwrap();
+            assert_eq!(known.way_out().count(), 4);
+            known.way_out().take(steps).for_each(|(place, step)| step(place));
         }
-        fs::write(&file, &bytes).unwrap();
         let (_journal, recovered) = open(directory.path());
-        assert_eq!(recovered.iter().map(|left| left.entry.clone()).collect::<Vec<_>>(), [entry(2)]);
-        assert!(!file.exists(), "nothing was left in it");
+        let left: Vec<_> = recovered.iter().map(|left| (left.entry.clone(), credits(left))).collect();
+        let (first, second) = ((entry(1), 7), (entry(2), 7));
+        assert_eq!(left, if steps == 0 { vec![first, second] } else { vec![second] }, "{steps}");
+        assert_eq!(file.exists(), steps == 0, "nothing was left in it");
     }
 }
 

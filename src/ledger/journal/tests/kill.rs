@@ -1,4 +1,4 @@
-//! Real processes that are killed while they count: law 2, through `kill -9`.
+//! Real processes that are killed while they count (law 2, through `kill -9`), or that get no space.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -192,4 +192,29 @@ fn law_2_exact_through_kill_9() {
         reports > 300 && carried > 30,
         "{reports} reports, {carried} carried over: too few to say anything"
     );
+}
+
+#[test]
+fn a_disk_that_takes_no_more_is_an_error_and_leaves_nothing() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let Err(error) = Journal::open(Path::new(&directory), NODE) else { panic!("it was opened") };
+        return assert!(matches!(error, JournalError::Io { .. }), "{error}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // A process that may write files of 50 KiB: the system refuses the rest, as it does on a full disk.
+    let output = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; ulimit -f 100; exec "$0" "$@""#])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "ledger::journal::tests::kill::a_disk_that_takes_no_more_is_an_error_and_leaves_nothing",
+        ])
+        .env(DIRECTORY, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let left: Vec<_> =
+        fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
 }
