@@ -1,12 +1,12 @@
 //! The journal: what this node has spent and not yet settled, exact through `kill -9` (`ledger.md`).
 //!
-//! Memory-mapped files of fixed-size records in `state_dir/journal` ([`file`]). A record is a lease, written before it is asked
-//! for, or a cell: responses, credits and bytes of one lease, data set, operation and hour ([`record`]). Charging is two atomic
+//! Memory-mapped files of fixed-size records in `state_dir/journal` (`file`). A record is a lease, written before it is asked
+//! for, or a cell: responses, credits and bytes of one lease, data set, operation and hour (`record`). Charging is two atomic
 //! additions, no system call and no lock.
 //!
 //! The page cache outlives the process. Whatever stops it, the files hold what its instructions stored up to there, in
 //! their order; so each step below is ordered such that its beginnings alone can be read, too. After a crash the next
-//! start says what was spent ([`recovery`]); an old file goes when all its leases are forgotten. A file that is torn or
+//! start says what was spent (`recovery`); an old file goes when all its leases are forgotten. A file that is torn or
 //! foreign is set aside, never trusted, never deleted; and a lease that had records in one is not settled by what is
 //! left of it, but left to count as spent in full (law 1 before comfort).
 //!

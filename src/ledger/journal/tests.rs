@@ -188,7 +188,7 @@ fn threads_that_charge_one_cell_lose_nothing() {
         for _ in 0..4 {
             scope.spawn(|| {
                 go.wait();
-                for _ in 0..50_000 {
+                for _ in 0..400_000 {
                     shared.charge(3);
                     shared.add_bytes(5);
                 }
@@ -197,7 +197,7 @@ fn threads_that_charge_one_cell_lose_nothing() {
     });
     assert_eq!(
         journal.cells(Ulid::from(1_u128)),
-        [cell("MY/CARS", Operation::Read, 200_000, 600_000, 1_000_000)]
+        [cell("MY/CARS", Operation::Read, 1_600_000, 4_800_000, 8_000_000)]
     );
 }
 
