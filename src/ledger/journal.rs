@@ -1,40 +1,39 @@
 //! The journal: what this node has spent and not yet settled, exact through `kill -9` (`ledger.md`).
 //!
-//! Memory-mapped files of fixed-size records in `state_dir/journal`. A record is a lease (written before it is asked for) or a
-//! cell: responses, credits and bytes of one lease, data set, operation and hour. A record's identity is complete, with its
-//! checksum, before its state word makes it count; its counters are atomics. Charging is one atomic addition, no system call.
+//! Memory-mapped files of fixed-size records in `state_dir/journal` (`file`). A record is a lease, written before it is asked
+//! for, or a cell: responses, credits and bytes of one lease, data set, operation and hour (`record`). Charging is two atomic
+//! additions, no system call and no lock.
 //!
-//! The page cache outlives the process. After a crash the next start reads the files and says what was spent
-//! ([`Recovered`]); an old file goes when all its leases are forgotten. A file that is torn or foreign is set aside, never
-//! trusted, never deleted. One process owns the directory, by a lock that the system takes back when it dies.
+//! The page cache outlives the process. Whatever stops it, the files hold what its instructions stored up to there, in
+//! their order; so each step below is ordered such that its beginnings alone can be read, too. After a crash the next
+//! start says what was spent (`recovery`); an old file goes when all its leases are forgotten. A file that is torn or
+//! foreign is set aside, never trusted, never deleted; and a lease that had records in one is not settled by what is
+//! left of it, but left to count as spent in full (law 1 before comfort).
+//!
+//! What this does not promise: after a power cut the files may hold older counts. One process owns the directory, by a
+//! lock that the system takes back when it dies. Knows no store and no clock.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::hash_map::Entry;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use ulid::Ulid;
 
 use crate::policy::{AccountId, Operation, Pool, TokenId};
 
+mod file;
 mod map;
 mod record;
+mod recovery;
 
-use map::Map;
-use record::{Identity, RECORD_WORDS};
+use file::{DirectoryLock, Place, Shelf};
 
-/// Records of one file.
-const RECORDS: usize = 2048;
-/// Bytes of one file: its header takes the place of the first record.
-const FILE_BYTES: usize = RECORDS * RECORD_WORDS * 8;
-/// The most files of one process: about a million records.
-const MOST_FILES: usize = 512;
-const MAGIC: u64 = u64::from_be_bytes(*b"tollgjrn");
-const VERSION: u64 = 1;
+/// The most files of one process: 256 MiB, or some 1.5 million records of usual size.
+const MOST_FILES: usize = 256;
 
 /// A lease, and what it is a lease of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,12 +65,12 @@ pub struct Cell {
     pub bytes: u64,
 }
 
-/// A lease that an earlier run left.
+/// A lease that an earlier run left. It stays in the journal until it is forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The lease.
     pub entry: LeaseEntry,
-    /// What it paid for.
+    /// What it paid for: all of it.
     pub cells: Vec<Cell>,
 }
 
@@ -80,7 +79,7 @@ pub struct Recovered {
 pub struct SetAside {
     /// Where it lies now.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// What is wrong with it, and which leases are not settled for that.
     pub why: String,
 }
 
@@ -90,7 +89,7 @@ pub enum JournalError {
     /// Another process uses the directory.
     #[error("{path} is in use by another Tollgate; give each node a state_dir of its own", path = .0.display())]
     InUse(PathBuf),
-    /// The system.
+    /// The system: no space, no permission.
     #[error("the journal in {path}: {source}", path = path.display())]
     Io {
         /// The file or directory.
@@ -106,129 +105,116 @@ pub enum JournalError {
     TooLong,
 }
 
-/// Where a record's counters lie, in words from its start.
-const REQUESTS: usize = 1;
-const CREDITS: usize = 2;
-const BYTES: usize = 3;
-
-/// One record.
-#[derive(Clone)]
-struct Place {
-    map: Arc<Map>,
-    at: usize,
-}
-
-impl Place {
-    fn words(&self) -> &[AtomicU64] {
-        let from = self.at * RECORD_WORDS;
-        self.map.words().get(from..from + RECORD_WORDS).unwrap_or_default()
-    }
-
-    fn add(&self, counter: usize, value: u64) {
-        if let Some(word) = self.words().get(counter) {
-            word.fetch_add(value, Ordering::Relaxed);
-        }
-    }
-
-    fn count(&self, counter: usize) -> u64 {
-        self.words().get(counter).map_or(0, |word| word.load(Ordering::Relaxed))
-    }
-
-    fn free(&self) {
-        if let Some(state) = self.words().first() {
-            state.store(0, Ordering::Release);
-        }
+impl JournalError {
+    /// For `map_err`: the system's word about `path`.
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
     }
 }
 
 /// A cell to count in. Cheap to clone; counting is lock-free and makes no system call.
+///
+/// Charge only while the lease is open: what is charged after [`Journal::cells`] was read for its settlement is not in
+/// it. A charge after [`Journal::forget`] is lost, and falls into no other lease's cell.
 #[derive(Clone)]
-pub struct CellRef(Place);
+pub struct CellRef(Arc<Place>);
 
 impl CellRef {
-    /// One response was charged. Credits are counted before the response: a kill between the two leaves the credits,
-    /// which are what is settled.
+    /// One response was charged. Its credits are counted before the response is: a kill between the two leaves the
+    /// credits, which are what is settled, and may leave out the response, one for each thread at most.
     pub fn charge(&self, credits: u64) {
-        self.0.add(CREDITS, credits);
-        self.0.add(REQUESTS, 1);
+        self.0.charge(credits);
     }
 
     /// So many bytes went out.
     pub fn add_bytes(&self, bytes: u64) {
-        self.0.add(BYTES, bytes);
+        self.0.add_bytes(bytes);
     }
 }
 
 /// What is known of one lease.
-#[derive(Default)]
 struct Known {
-    places: Vec<(Identity, Place)>,
-    /// The old file it comes from, if it was recovered.
-    old: Option<PathBuf>,
+    entry: LeaseEntry,
+    /// The lease's own record.
+    home: Place,
+    /// By data set.
+    cells: HashMap<String, Vec<Counted>>,
 }
 
-#[derive(Default)]
+struct Counted {
+    operation: Operation,
+    hour: i64,
+    place: Arc<Place>,
+}
+
+impl Known {
+    fn find(&self, dataset: &str, operation: Operation, hour: i64) -> Option<CellRef> {
+        let mut counted = self.cells.get(dataset)?.iter();
+        let found = counted.find(|cell| cell.operation == operation && cell.hour == hour)?;
+        Some(CellRef(found.place.clone()))
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let cell = |dataset: &String, counted: &Counted| {
+            let (requests, credits, bytes) = counted.place.counts();
+            let (operation, hour) = (counted.operation, counted.hour);
+            Cell { dataset: dataset.clone(), operation, hour, requests, credits, bytes }
+        };
+        let cells = self.cells.iter().flat_map(|(dataset, all)| all.iter().map(move |c| cell(dataset, c)));
+        cells.collect()
+    }
+
+    /// The steps that take the lease's records out of the files. From the first on the lease counts as forgotten; a start
+    /// after a kill between two of them finishes it.
+    fn way_out(&self) -> impl Iterator<Item = (&Place, fn(&Place))> {
+        let cells = self.cells.values().flatten().map(|counted| counted.place.as_ref());
+        let mark: (&Place, fn(&Place)) = (&self.home, Place::mark_settled);
+        let retired = cells.chain([&self.home]).map(|place| (place, Place::retire as fn(&Place)));
+        std::iter::once(mark).chain(retired)
+    }
+}
+
 struct Books {
     leases: HashMap<Ulid, Known>,
-    free: Vec<Place>,
-    files: usize,
-    /// How many leases an old file still holds.
-    old: HashMap<PathBuf, usize>,
+    shelf: Shelf,
 }
 
-/// The journal of one node.
+/// The journal of one node. The directory stays locked until it and every [`CellRef`] of it are dropped.
 pub struct Journal {
-    directory: PathBuf,
-    node: Ulid,
     books: Mutex<Books>,
-    _lock: File,
 }
 
 impl Journal {
     /// Opens the journal in `directory`: says what an earlier run left and which files were set aside.
     pub fn open(directory: &Path, node: Ulid) -> Result<(Self, Vec<Recovered>, Vec<SetAside>), JournalError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| JournalError::Io { path, source }
-        };
-        fs::create_dir_all(directory).map_err(failed(directory))?;
-        let lock_path = directory.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
-        let lock = lock.map_err(failed(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse(directory.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),
-        }
-        let mut books = Books::default();
-        let mut aside = Vec::new();
-        let mut found: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(directory).map_err(failed(directory))? {
-            let path = entry.map_err(failed(directory))?.path();
-            if path.extension().is_some_and(|extension| extension == "cells") {
-                found.push(path);
-            }
-        }
-        found.sort();
-        for path in found {
-            match read_old(&path) {
-                Ok(records) => take_in(&mut books, &path, records),
-                Err(why) => aside.push(set_aside(&path, why).map_err(failed(&path))?),
-            }
-        }
-        let recovered = books.leases.iter().map(|(lease, known)| recovered(*lease, known)).collect();
-        let journal = Self { directory: directory.to_owned(), node, books: Mutex::new(books), _lock: lock };
+        Self::open_bounded(directory, node, MOST_FILES)
+    }
+
+    fn open_bounded(
+        directory: &Path,
+        node: Ulid,
+        most_files: usize,
+    ) -> Result<(Self, Vec<Recovered>, Vec<SetAside>), JournalError> {
+        let lock = Arc::new(DirectoryLock::take(directory)?);
+        let (leases, aside) = recovery::recover(directory, node, &lock)?;
+        let left = |known: &Known| Recovered { entry: known.entry.clone(), cells: known.cells() };
+        let mut recovered: Vec<Recovered> = leases.values().map(left).collect();
+        recovered.sort_by_key(|left| left.entry.lease);
+        let mut shelf = Shelf::new(directory, node, lock, most_files);
         // The first file is made now, so that a full disk shows at the start.
-        journal.grow(&mut journal.books.lock())?;
-        Ok((journal, recovered, aside))
+        shelf.grow()?;
+        Ok((Self { books: Mutex::new(Books { leases, shelf }) }, recovered, aside))
     }
 
-    /// Writes a lease down, before it is asked for at the store.
+    /// Writes a lease down, before it is asked for at the store. Said twice, it changes nothing.
     pub fn begin(&self, entry: LeaseEntry) -> Result<(), JournalError> {
-        self.write(Identity { entry, cell: None }).map(drop)
+        let Books { leases, shelf } = &mut *self.books.lock();
+        known(leases, shelf, Cow::Owned(entry)).map(drop)
     }
 
-    /// The cell for this lease, data set, operation and hour: the one there is, or a new one.
+    /// The cell for this lease, data set, operation and hour: the one there is, or a new one. Data sets are told apart
+    /// letter by letter.
     pub fn cell(
         &self,
         entry: &LeaseEntry,
@@ -236,158 +222,46 @@ impl Journal {
         operation: Operation,
         hour: i64,
     ) -> Result<CellRef, JournalError> {
-        let cell = Some((dataset.to_owned(), operation, hour));
-        self.write(Identity { entry: entry.clone(), cell }).map(CellRef)
+        let Books { leases, shelf } = &mut *self.books.lock();
+        let known = known(leases, shelf, Cow::Borrowed(entry))?;
+        if let Some(cell) = known.find(dataset, operation, hour) {
+            return Ok(cell);
+        }
+        let words = record::cell_words(entry.lease, dataset, operation, hour);
+        let place = Arc::new(shelf.place(&words.ok_or(JournalError::TooLong)?)?);
+        // Before the cell can be charged: a cell that is missed later is known to be missing.
+        known.home.count_cell();
+        let cells = known.cells.entry(dataset.to_owned()).or_default();
+        cells.push(Counted { operation, hour, place: place.clone() });
+        Ok(CellRef(place))
     }
 
-    fn write(&self, identity: Identity) -> Result<Place, JournalError> {
-        let mut books = self.books.lock();
-        if let Some(known) = books.leases.get(&identity.entry.lease)
-            && let Some((_, place)) = known.places.iter().find(|(known, _)| *known == identity)
-        {
-            return Ok(place.clone());
-        }
-        let words = identity.to_words().ok_or(JournalError::TooLong)?;
-        if books.free.is_empty() {
-            self.grow(&mut books)?;
-        }
-        let place = books.free.pop().ok_or(JournalError::Full)?;
-        for (word, value) in place.words().iter().skip(1).zip(words) {
-            word.store(value, Ordering::Relaxed);
-        }
-        if let Some(state) = place.words().first() {
-            state.store(1, Ordering::Release);
-        }
-        books.leases.entry(identity.entry.lease).or_default().places.push((identity, place.clone()));
-        Ok(place)
-    }
-
-    /// Makes one more file. It is written to its end, so that no later access can find the disk full.
-    fn grow(&self, books: &mut Books) -> Result<(), JournalError> {
-        if books.files >= MOST_FILES {
-            return Err(JournalError::Full);
-        }
-        let path = self.directory.join(format!("{}.cells", Ulid::generate()));
-        let made = || -> io::Result<Map> {
-            let draft = path.with_extension("new");
-            let mut file =
-                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(&vec![0; FILE_BYTES])?;
-            let map = Map::new(&file)?;
-            for (word, value) in map.words().iter().zip(record::header(MAGIC, VERSION, self.node)) {
-                word.store(value, Ordering::Relaxed);
-            }
-            fs::rename(&draft, &path)?;
-            Ok(map)
-        };
-        let map = Arc::new(made().map_err(|source| JournalError::Io { path: path.clone(), source })?);
-        books.files += 1;
-        // Taken from the end, so the first record comes first; the header is no record.
-        books.free.extend((1..RECORDS).rev().map(|at| Place { map: map.clone(), at }));
-        Ok(())
-    }
-
-    /// All cells of a lease as they stand.
+    /// All cells of a lease as they stand, in no order.
     pub fn cells(&self, lease: Ulid) -> Vec<Cell> {
-        let books = self.books.lock();
-        books.leases.get(&lease).map(|known| recovered(lease, known).cells).unwrap_or_default()
+        self.books.lock().leases.get(&lease).map(Known::cells).unwrap_or_default()
     }
 
     /// The store has settled a lease: its records are free again.
     pub fn forget(&self, lease: Ulid) {
-        let mut books = self.books.lock();
-        let Some(known) = books.leases.remove(&lease) else { return };
-        for (_, place) in known.places {
-            place.free();
-            if known.old.is_none() {
-                for word in place.words().iter().skip(1) {
-                    word.store(0, Ordering::Relaxed);
-                }
-                books.free.push(place);
-            }
-        }
-        if let Some(path) = known.old
-            && let Some(left) = books.old.get_mut(&path)
-        {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                books.old.remove(&path);
-                let _ = fs::remove_file(&path);
-            }
+        if let Some(known) = self.books.lock().leases.remove(&lease) {
+            known.way_out().for_each(|(place, step)| step(place));
         }
     }
 }
 
-fn recovered(lease: Ulid, known: &Known) -> Recovered {
-    let cells = known.places.iter().filter_map(|(identity, place)| {
-        let (dataset, operation, hour) = identity.cell.clone()?;
-        let [requests, credits, bytes] = [REQUESTS, CREDITS, BYTES].map(|counter| place.count(counter));
-        Some(Cell { dataset, operation, hour, requests, credits, bytes })
-    });
-    let cells = cells.collect();
-    let entry = known.places.first().map_or_else(
-        || LeaseEntry {
-            lease,
-            account: AccountId::default_account(),
-            token: TokenId::from_ulid(lease),
-            pool: Pool::Core,
-        },
-        |(identity, _)| identity.entry.clone(),
-    );
-    Recovered { entry, cells }
-}
-
-/// Reads a file that an earlier run left.
-fn read_old(path: &Path) -> Result<Vec<(Identity, Place)>, String> {
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| error.to_string())?;
-    let length = file.metadata().map_err(|error| error.to_string())?.len();
-    if length != FILE_BYTES as u64 {
-        return Err(format!("it has {length} bytes instead of {FILE_BYTES}"));
-    }
-    let map = Arc::new(Map::new(&file).map_err(|error| error.to_string())?);
-    let header: Vec<u64> =
-        map.words().iter().take(RECORD_WORDS).map(|word| word.load(Ordering::Acquire)).collect();
-    record::check_header(&header, MAGIC, VERSION)?;
-    let mut records = Vec::new();
-    for at in 1..RECORDS {
-        let place = Place { map: map.clone(), at };
-        let words: Vec<u64> = place.words().iter().map(|word| word.load(Ordering::Acquire)).collect();
-        match words.first() {
-            Some(0) => {}
-            Some(1) => {
-                let identity = Identity::from_words(words.get(1..).unwrap_or_default());
-                records.push((identity.ok_or_else(|| format!("its record {at} is torn"))?, place));
-            }
-            _ => return Err(format!("its record {at} has no known state")),
+/// The lease as it is known, written down if it is not yet.
+fn known<'b>(
+    leases: &'b mut HashMap<Ulid, Known>,
+    shelf: &mut Shelf,
+    entry: Cow<'_, LeaseEntry>,
+) -> Result<&'b mut Known, JournalError> {
+    match leases.entry(entry.lease) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(place) => {
+            let home = shelf.place(&record::lease_words(&entry).ok_or(JournalError::TooLong)?)?;
+            Ok(place.insert(Known { entry: entry.into_owned(), home, cells: HashMap::new() }))
         }
     }
-    Ok(records)
-}
-
-fn take_in(books: &mut Books, path: &Path, records: Vec<(Identity, Place)>) {
-    if records.is_empty() {
-        let _ = fs::remove_file(path);
-        return;
-    }
-    for (identity, place) in records {
-        let known = books.leases.entry(identity.entry.lease).or_default();
-        if known.old.is_none() {
-            known.old = Some(path.to_owned());
-            *books.old.entry(path.to_owned()).or_default() += 1;
-        }
-        known.places.push((identity, place));
-    }
-}
-
-fn set_aside(path: &Path, why: String) -> io::Result<SetAside> {
-    for number in 0_u32.. {
-        let name = path.with_extension(format!("aside-{number}"));
-        if !name.exists() {
-            fs::rename(path, &name)?;
-            return Ok(SetAside { path: name, why });
-        }
-    }
-    Err(io::Error::other("no name is free"))
 }
 
 #[cfg(test)]
