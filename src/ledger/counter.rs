@@ -172,3 +172,29 @@ pub(super) fn seconds_until(then: Timestamp, now: Timestamp) -> u64 {
     let whole = if SignedDuration::from_secs(whole) < left { whole + 1 } else { whole };
     u64::try_from(whole).unwrap_or(0).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn periods_follow_the_calendar_in_utc() {
+        // (period, now, start, end)
+        let table = [
+            (Period::Hour, "2026-11-24T07:59:59.9Z", "2026-11-24T07:00:00Z", Some("2026-11-24T08:00:00Z")),
+            (Period::Day, "2026-11-24T00:00:00Z", "2026-11-24T00:00:00Z", Some("2026-11-25T00:00:00Z")),
+            (Period::Month, "2026-12-31T23:59:59Z", "2026-12-01T00:00:00Z", Some("2027-01-01T00:00:00Z")),
+            (Period::Month, "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z", Some("2028-03-01T00:00:00Z")),
+            (Period::Month, "2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z", Some("2026-04-01T00:00:00Z")),
+            (Period::None, "2026-03-01T00:00:00Z", "1970-01-01T00:00:00Z", None),
+        ];
+        for (period, now, start, end) in table {
+            assert_eq!(period_start(period, at(now)), at(start), "{period:?} {now}");
+            assert_eq!(period_end(period, at(now)), end.map(at), "{period:?} {now}");
+        }
+    }
+}

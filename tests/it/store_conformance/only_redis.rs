@@ -402,3 +402,42 @@ async fn whoever_comes_too_late_leaves_no_pointer() {
     assert_eq!(before.len(), 2);
     assert_eq!(before.len(), after.len(), "{after:?}");
 }
+
+#[tokio::test]
+async fn law_1_with_wait_replicas_no_lease_is_spent_that_a_failover_could_forget() {
+    let (mut master, replica) = (RedisServer::start(), RedisServer::start());
+    let settings = RedisSettings {
+        timeout: Duration::from_secs(2),
+        wait_replicas: 1,
+        ..RedisSettings::new(&master.url())
+    };
+    let store = RedisStore::connect(&settings, Some(sealer())).unwrap();
+    let (policy, _) = furnish(&store).await;
+
+    // Nobody has a copy: the lease may not be spent from, and the message says which setting asks for it.
+    let error = store.take(&charge(&policy.id, Pool::Core, 100)).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Unavailable(why) if why.contains("0 replicas") && why.contains("wait_replicas")),
+        "{error}"
+    );
+
+    let mut of_master = connect(&master).await;
+    let () = ask(&mut of_master, &["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
+    let mut of_replica = connect(&replica).await;
+    let () = ask(&mut of_replica, &["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while ask::<u32>(&mut of_master, &["WAIT", "1", "50"]).await == 0 {
+        assert!(Instant::now() < deadline, "the replica never follows");
+    }
+    let granted = store.take(&charge(&policy.id, Pool::Core, 700)).await.unwrap();
+    assert!(matches!(granted, Reserved::Granted(_)), "{granted:?}");
+
+    // The master dies; what takes its place knows of the lease: of the limit of 1,000, 200 are free.
+    master.stop();
+    let () = ask(&mut of_replica, &["REPLICAOF", "NO", "ONE"]).await;
+    let after = open(&replica, Duration::from_secs(2));
+    let refused = after.take(&charge(&policy.id, Pool::Core, 201)).await.unwrap();
+    assert!(matches!(refused, Reserved::CreditsExhausted { .. }), "{refused:?}");
+    let granted = after.take(&charge(&policy.id, Pool::Core, 200)).await.unwrap();
+    assert!(matches!(granted, Reserved::Granted(_)), "{granted:?}");
+}
