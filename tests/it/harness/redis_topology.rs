@@ -209,7 +209,11 @@ impl Cluster {
         create.push("--cluster-yes");
         let printed = masters[0].cli(&create);
         assert!(printed.contains("All 16384 slots covered"), "{printed}");
-        let keeps = |node: &Node| !node.cli(&["EXISTS", key]).contains("MOVED");
+        for node in &masters {
+            node.wait_cli(&["CLUSTER", "INFO"], "cluster_state:ok");
+            node.wait_cli(&["CLUSTER", "INFO"], "cluster_slots_ok:16384");
+        }
+        let keeps = |node: &Node| node.cli(&["EXISTS", key]).trim() == "0";
         let home = masters.iter().position(keeps).expect("a master that keeps the key");
         let replica = node();
         let id = masters[home].cli(&["CLUSTER", "MYID"]).trim().to_owned();
