@@ -175,12 +175,21 @@ async fn a_cluster_is_one_store() {
     }
     serves(&mut gate).await;
 
-    // The account's slot moves to another master while the gate runs: it follows.
+    // The account's slot moves to another master while the gate runs: it follows, and mixes nothing up half-way.
+    let read = gate.token(limited(10)).await;
+    for _ in 0..3 {
+        assert_eq!(gate.ask(Ask::get(&read.on(DATA))).await.status, 200);
+    }
+    gate.wait_used(&read, 3).await;
     let token = gate.token(limited(6_000)).await;
     let crowd = Crowd::gather(vec![gate.address], &token, 2);
-    let slot = cluster.masters[0].cli(&["CLUSTER", "KEYSLOT", "tg:{default}:account"]).trim().to_owned();
     let (from, to) = (&cluster.masters[cluster.home], &cluster.masters[(cluster.home + 1) % 3]);
-    cluster.move_slot(&slot, from, to);
+    let half_way = async {
+        let answer = gate.admin("GET", &format!("/v1/tokens/{}", read.id), None).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["usage"]["core"]["used"], 3, "{}", answer.text());
+    };
+    cluster.move_slot(from, to, &format!("tg:{{default}}:token:{}", read.id), half_way).await;
     let exhausted = || async { crowd.seen.exhausted.load(Ordering::Relaxed) > 0 };
     wait_for("the limit to be used up", exhausted).await;
     let seen = crowd.disperse().await;

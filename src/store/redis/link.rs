@@ -133,8 +133,8 @@ enum Tried {
     Answered(Answers),
     /// Another try is worth it.
     Lost(RedisError),
-    /// It is to be made elsewhere; at the place given, if any, this once.
-    Elsewhere(Option<Place>, Answers),
+    /// It is to be made again, elsewhere or in a moment.
+    Again(Answers),
 }
 
 impl Link {
@@ -196,9 +196,9 @@ impl Link {
 
     async fn carry_out(&self, call: &Call<'_>) -> Result<Answers, RedisError> {
         let mut tries = if call.again == Again::Yes { 2 } else { 1 };
-        let (mut hops, mut asked) = (HOPS, None);
+        let mut hops = HOPS;
         loop {
-            match self.attempt(call, asked.take()).await? {
+            match self.attempt(call).await? {
                 Tried::Answered(answers) => return Ok(answers),
                 Tried::Lost(error) => {
                     tries -= 1;
@@ -206,65 +206,104 @@ impl Link {
                         return Err(error);
                     }
                 }
-                Tried::Elsewhere(place, answers) => {
+                Tried::Again(answers) => {
                     // Where some commands were carried out, all are sent again: twice must be as good as once.
                     let may = call.again == Again::Yes || answers.iter().all(Result::is_err);
                     if hops == 0 || !may {
                         return Ok(answers);
                     }
                     hops -= 1;
-                    asked = place;
                 }
             }
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>, asked: Option<Place>) -> Result<Tried, RedisError> {
-        let asking = asked.is_some();
-        let place = if asking { asked } else { self.way.place(call.slot).await? };
-        let seat = self.seat(place);
-        let (number, mut connection) = match self.connection(&seat).await {
+    async fn attempt(&self, call: &Call<'_>) -> Result<Tried, RedisError> {
+        let seat = self.seat(self.way.place(call.slot).await?);
+        let (number, mut connection) = match self.take(call, &seat).await {
             Ok(connected) => connected,
             Err(error) if self.way.forget() => return Ok(Tried::Lost(error)),
             Err(error) => return Err(error),
         };
-        *call.used.lock() = Some((seat.clone(), number));
-        let answers = if asking {
-            ask_there(call.commands, &mut connection).await
-        } else {
-            call.commands.query_async::<Answers>(&mut connection).await
+        let answers = match call.commands.query_async::<Answers>(&mut connection).await {
+            Ok(answers) => answers,
+            Err(error) => return self.lost(&seat, number, error),
         };
-        match answers {
-            Ok(answers) => Ok(self.follow(&seat, number, answers).await),
-            Err(error) if is_of_connection(&error) => {
-                seat.discard(number);
-                self.way.forget();
-                Ok(Tried::Lost(error))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Looks whether the answers send the call elsewhere.
-    async fn follow(&self, seat: &Seat, number: u64, answers: Answers) -> Tried {
-        let errors = || answers.iter().filter_map(|answer| answer.as_ref().err());
-        match errors().find_map(|error| redirect(error, seat.place.as_ref())) {
-            Some(Redirect::Moved(slot, place)) => {
-                self.way.learn(slot, place);
-                Tried::Elsewhere(None, answers)
-            }
-            Some(Redirect::Ask(place)) => Tried::Elsewhere(Some(place), answers),
-            Some(Redirect::Later) => {
-                tokio::time::sleep(MOMENT).await;
-                Tried::Elsewhere(None, answers)
-            }
+        let redirected = |answers: &Answers| {
+            let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+            errors.find_map(|error| redirect(error, seat.place.as_ref()))
+        };
+        let answers = match redirected(&answers) {
+            Some(Redirect::Ask(place)) => match self.ask_there(call, place, answers).await? {
+                Tried::Answered(answers) => answers,
+                other => return Ok(other),
+            },
+            _ => answers,
+        };
+        match redirected(&answers) {
+            Some(Redirect::Moved(slot, place)) => self.way.learn(slot, place),
+            Some(Redirect::Ask(_) | Redirect::Later) => tokio::time::sleep(MOMENT).await,
             None => {
-                if errors().any(is_of_replica) {
+                if answers.iter().any(|answer| answer.as_ref().is_err_and(is_of_replica)) {
                     seat.discard(number);
                     self.way.forget();
                 }
-                Tried::Answered(answers)
+                return Ok(Tried::Answered(answers));
             }
+        }
+        Ok(Tried::Again(answers))
+    }
+
+    async fn take(
+        &self,
+        call: &Call<'_>,
+        seat: &Arc<Seat>,
+    ) -> Result<(u64, MultiplexedConnection), RedisError> {
+        let (number, connection) = self.connection(seat).await?;
+        *call.used.lock() = Some((seat.clone(), number));
+        Ok((number, connection))
+    }
+
+    fn lost(&self, seat: &Seat, number: u64, error: RedisError) -> Result<Tried, RedisError> {
+        if !is_of_connection(&error) {
+            return Err(error);
+        }
+        seat.discard(number);
+        self.way.forget();
+        Ok(Tried::Lost(error))
+    }
+
+    /// Sends what was not carried out, and only that, to the node that is about to get the slot: the other keys are not there
+    /// yet, and would read as if they were nowhere. Each command needs a word before it.
+    async fn ask_there(
+        &self,
+        call: &Call<'_>,
+        place: Place,
+        mut answers: Answers,
+    ) -> Result<Tried, RedisError> {
+        let seat = self.seat(Some(place));
+        let (number, mut connection) = self.take(call, &seat).await?;
+        let mut pipeline = Pipeline::with_capacity(answers.len() * 2);
+        let mut sent = Vec::with_capacity(answers.len());
+        for (at, (command, answer)) in call.commands.cmd_iter().zip(&answers).enumerate() {
+            // Waiting for replicas is for what was written over the same connection.
+            let waits = command.args_iter().next() == Some(redis::Arg::Simple(b"WAIT"));
+            if waits || answer.as_ref().is_err_and(|error| error.code() == Some("ASK")) {
+                pipeline.cmd("ASKING").add_command(command.clone());
+                sent.push(at);
+            }
+        }
+        pipeline.ignore_errors();
+        match pipeline.query_async::<Answers>(&mut connection).await {
+            Ok(new) => {
+                for (at, new) in sent.into_iter().zip(new.into_iter().skip(1).step_by(2)) {
+                    if let Some(answer) = answers.get_mut(at) {
+                        *answer = new;
+                    }
+                }
+                Ok(Tried::Answered(answers))
+            }
+            Err(error) => self.lost(&seat, number, error),
         }
     }
 
@@ -302,20 +341,6 @@ impl Link {
         }
         Ok(self.send_to(slot, &pipeline, again).await?.into_iter().collect::<Result<_, _>>()?)
     }
-}
-
-/// Asks a node that is about to get the slot: each command needs a word of its own.
-async fn ask_there(
-    commands: &Pipeline,
-    connection: &mut MultiplexedConnection,
-) -> Result<Answers, RedisError> {
-    let mut asking = Pipeline::with_capacity(commands.len() * 2);
-    for command in commands.cmd_iter() {
-        asking.cmd("ASKING").add_command(command.clone());
-    }
-    asking.ignore_errors();
-    let answers: Answers = asking.query_async(connection).await?;
-    Ok(answers.into_iter().skip(1).step_by(2).collect())
 }
 
 fn is_of_connection(error: &RedisError) -> bool {

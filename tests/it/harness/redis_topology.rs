@@ -2,6 +2,7 @@
 //! users. All from the system's `redis-server` and `redis-cli`, on free ports, gone when dropped.
 
 use std::fs;
+use std::future::Future;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -236,26 +237,39 @@ impl Cluster {
         Self { masters, replica, home }
     }
 
-    /// Moves a slot with all its keys from one master to another, key by key, as `redis-cli --cluster reshard` does.
-    pub(crate) fn move_slot(&self, slot: &str, from: &Node, to: &Node) {
+    /// Moves a slot from one master to another, key by key, as `redis-cli --cluster reshard` does. One key goes first, and
+    /// then `between` happens.
+    pub(crate) async fn move_slot(
+        &self,
+        from: &Node,
+        to: &Node,
+        first: &str,
+        between: impl Future<Output = ()>,
+    ) {
+        let slot = from.cli(&["CLUSTER", "KEYSLOT", first]).trim().to_owned();
         let id = |node: &Node| node.cli(&["CLUSTER", "MYID"]).trim().to_owned();
         let (from_id, to_id) = (id(from), id(to));
         let set = |node: &Node, how: &[&str]| {
-            let printed = node.cli(&[&["CLUSTER", "SETSLOT", slot], how].concat());
+            let printed = node.cli(&[&["CLUSTER", "SETSLOT", &slot], how].concat());
             assert_eq!(printed.trim(), "OK", "{how:?}");
+        };
+        let port = to.port().to_string();
+        let migrate = |keys: &[&str]| {
+            let printed =
+                from.cli(&[&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"], keys].concat());
+            assert!(printed.contains("OK") || printed.contains("NOKEY"), "{printed}");
         };
         set(to, &["IMPORTING", &from_id]);
         set(from, &["MIGRATING", &to_id]);
+        migrate(&[first]);
+        between.await;
         loop {
-            let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", slot, "3"]);
+            let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "3"]);
             let keys: Vec<_> = keys.lines().map(str::trim).filter(|key| !key.is_empty()).collect();
             if keys.is_empty() {
                 break;
             }
-            let port = to.port().to_string();
-            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-            let printed = from.cli(&[&migrate[..], &keys].concat());
-            assert!(printed.contains("OK") || printed.contains("NOKEY"), "{printed}");
+            migrate(&keys);
         }
         for node in [to, from].into_iter().chain(&self.masters) {
             set(node, &["NODE", &to_id]);
