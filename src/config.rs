@@ -35,7 +35,7 @@ mod upstreams;
 pub use cors::Cors;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
-pub use store::{StoreConfig, StoreUrl};
+pub use store::{RedisTopology, RedisUrl, StoreConfig, StoreUrl, TlsFiles};
 pub use upstreams::{HostHeader, Server, Upstream};
 
 /// A whole configuration, valid.
@@ -154,7 +154,15 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
 /// Every key that is known anywhere in the file.
 #[cfg(test)]
 fn all_keys() -> Vec<&'static str> {
-    let keys = [document::KEYS, listeners::KEYS, cors::KEYS, store::KEYS, upstreams::KEYS, routes::KEYS];
+    let keys = [
+        document::KEYS,
+        listeners::KEYS,
+        cors::KEYS,
+        store::KEYS,
+        store::TLS_KEYS,
+        upstreams::KEYS,
+        routes::KEYS,
+    ];
     keys.iter().flat_map(|keys| keys.known.iter().copied()).collect()
 }
 

@@ -20,7 +20,7 @@ use crate::gate::Gate;
 use crate::policy::AccountId;
 use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
 use crate::store::embedded::{Clock, EmbeddedStore};
-use crate::store::redis::{RedisClock, RedisSettings, RedisStore};
+use crate::store::redis::{RedisClock, RedisSettings, RedisStore, RedisTls};
 use crate::store::{Retention, Store};
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
@@ -163,17 +163,15 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
             tracing::info!(path = %path.display(), "store: embedded");
             Ok(Arc::new(EmbeddedStore::open(path, sealer, Clock::system())?))
         }
-        StoreUrl::Redis { host, port, db, username, password } => {
-            tracing::info!(host, port, db, "store: redis");
+        StoreUrl::Redis(url) => {
+            let servers = settings::of_redis(url);
+            tracing::info!(?servers, db = url.db, tls = url.tls.is_some(), "store: redis");
             let settings = RedisSettings {
-                url: if host.contains(':') {
-                    format!("redis://[{host}]:{port}")
-                } else {
-                    format!("redis://{host}:{port}")
-                },
-                database: Some(*db),
-                username: username.clone(),
-                password: password.as_ref().map(|secret| secret.expose().to_owned()),
+                servers,
+                tls: url.tls.clone().map(|files| RedisTls { ca: files.ca, identity: files.identity }),
+                database: Some(url.db),
+                username: url.username.clone(),
+                password: url.password.as_ref().map(|secret| secret.expose().to_owned()),
                 prefix: config.store.prefix.clone(),
                 timeout: config.store.timeout.max(SHORTEST_CALL),
                 wait_replicas: config.store.wait_replicas,

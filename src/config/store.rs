@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
 use super::Secret;
-use super::reader::scalar::Scalar;
-use super::reader::{Fields, Item, Keys, Noted, Read};
-use super::upstreams::{parse_host, parse_port};
+use super::reader::{Fields, Item, Keys, Read};
+use super::upstreams::Server;
+
+mod redis_url;
 
 /// Where tokens and credits are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,28 +30,61 @@ pub enum StoreUrl {
         /// Its file.
         path: PathBuf,
     },
-    /// A Redis server.
-    Redis {
-        /// A DNS name or an IP address; an IPv6 address without brackets.
-        host: String,
-        /// The port.
-        port: u16,
-        /// The number of the database.
-        db: i64,
-        /// The user; `None`: the server's default user.
-        username: Option<String>,
-        /// The user's password.
-        password: Option<Secret>,
+    /// Redis, which several nodes share.
+    Redis(RedisUrl),
+}
+
+/// A Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// Which servers, and how they stand together.
+    pub topology: RedisTopology,
+    /// The number of the database; 0 in a cluster.
+    pub db: i64,
+    /// The user; `None`: the server's default user.
+    pub username: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// How servers are trusted; `None`: no TLS is spoken.
+    pub tls: Option<TlsFiles>,
+}
+
+/// How the servers of a Redis stand together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisTopology {
+    /// One server, or a name that leads to one.
+    Standalone(Server),
+    /// A master and its replicas, watched by sentinels.
+    Sentinel {
+        /// Some of the sentinels; at least one.
+        sentinels: Vec<Server>,
+        /// The name they know the master by.
+        master: String,
+    },
+    /// A cluster of masters.
+    Cluster {
+        /// Some of its nodes; at least one. The others are learnt from them.
+        nodes: Vec<Server>,
     },
 }
 
+/// Certificates and keys, each a PEM file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Whose certificates are trusted; `None`: those of the public authorities.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate and its key; `None`: the client shows none.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
 pub(super) const KEYS: Keys =
-    Keys { known: &["url", "timeout", "prefix", "username", "password", "wait_replicas"], later: &["tls"] };
+    Keys { known: &["url", "timeout", "prefix", "username", "password", "tls", "wait_replicas"], later: &[] };
+pub(super) const TLS_KEYS: Keys = Keys { known: &["ca", "cert", "key"], later: &[] };
 
-const LATER: [&str; 6] =
-    ["rediss:", "redis+sentinel:", "rediss+sentinel:", "redis+cluster:", "rediss+cluster:", "redis+unix:"];
+const LATER: &str = "redis+unix:";
 
-const EXPECTED: &str = "embedded:, embedded:PATH or redis://HOST:PORT/DB";
+const EXPECTED: &str = "embedded:, embedded:PATH, redis://HOST:PORT/DB, redis+sentinel://HOST:PORT,…/MASTER or \
+                        redis+cluster://HOST:PORT,… (over TLS: rediss, rediss+sentinel, rediss+cluster)";
 
 const TIMEOUT: Duration = Duration::from_millis(40);
 /// The embedded store is in this process: it is never cut off, only its disk may be slow.
@@ -84,7 +116,9 @@ pub(super) fn read(item: Option<&Item<'_>>, state_dir: Option<&Path>) -> Read<St
     let username = fields.optional("username", |item| item.text("a user's name"));
     let password = fields.optional("password", Item::secret);
     let url = fields.or("url", embedded(), |item| read_url(item, embedded()));
+    let tls = fields.optional("tls", read_tls);
     let url = url.and_then(|url| add_login(&fields, url, username?, password?));
+    let url = url.and_then(|url| add_tls(&fields, url, tls?));
     let wait_replicas = u32::try_from(wait_replicas?).unwrap_or(0);
     let url = url?;
     let usual = if matches!(url, StoreUrl::Embedded { .. }) { EMBEDDED_TIMEOUT } else { TIMEOUT };
@@ -112,19 +146,49 @@ fn add_login(
             let message = "the embedded store has no login; take the key out, or give a redis:// url";
             check("username", true, message).and(check("password", true, message))?;
         }
-        StoreUrl::Redis { username, password, .. } => {
+        StoreUrl::Redis(RedisUrl { username, password, .. }) => {
             check("username", username.is_some(), "the url names a user already; give it in one place")?;
             check("password", password.is_some(), "the url has a password already; give it in one place")?;
             *username = username.take().or(name);
             *password = password.take().or(secret);
         }
     }
-    if let StoreUrl::Redis { username: Some(_), password: None, .. } = &url {
+    if let StoreUrl::Redis(RedisUrl { username: Some(_), password: None, .. }) = &url {
         return Err(
             fields.refuse_missing("password", "missing; a user needs a password: ${NAME} or file:PATH")
         );
     }
     Ok(url)
+}
+
+/// Certificates stand beside the url; one that is not spoken over TLS has no use for them.
+fn add_tls(fields: &Fields<'_>, mut url: StoreUrl, files: Option<TlsFiles>) -> Read<StoreUrl> {
+    let (Some(item), Some(files)) = (fields.get("tls"), files) else { return Ok(url) };
+    match &mut url {
+        StoreUrl::Redis(RedisUrl { tls: tls @ Some(_), .. }) => *tls = Some(files),
+        _ => {
+            return Err(item.refuse(
+                "the url is not spoken over TLS; take the key out, or give a rediss://, rediss+sentinel:// or \
+                 rediss+cluster:// url",
+            ));
+        }
+    }
+    Ok(url)
+}
+
+fn read_tls(item: &Item<'_>) -> Read<TlsFiles> {
+    let fields = item.fields(&TLS_KEYS, "a mapping such as `ca: redis-ca.pem`")?;
+    let path = |key: &str, expected: &str| fields.optional(key, |item| item.path(expected));
+    let ca = path("ca", "the path of a PEM file with the certificates that are trusted");
+    let cert = path("cert", "the path of a PEM file with the client's certificate");
+    let key = path("key", "the path of a PEM file with the client's private key");
+    let identity = match (cert?, key?) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(fields.refuse_missing("key", "missing; `cert` needs its private key")),
+        (None, Some(_)) => return Err(fields.refuse_missing("cert", "missing; `key` needs its certificate")),
+    };
+    Ok(TlsFiles { ca: ca?, identity })
 }
 
 fn read_url(item: &Item<'_>, embedded: StoreUrl) -> Read<StoreUrl> {
@@ -136,67 +200,11 @@ fn read_url(item: &Item<'_>, embedded: StoreUrl) -> Read<StoreUrl> {
     if let Some(path) = text.strip_prefix("embedded:") {
         return Ok(StoreUrl::Embedded { path: item.resolve(path) });
     }
-    if let Some(later) = LATER.iter().find(|later| text.starts_with(**later)) {
-        return Err(item.refuse(format!("{later}// is not built yet in this version; expected {EXPECTED}")));
+    if text.starts_with(LATER) {
+        return Err(item.refuse(format!("{LATER}// is not built yet in this version; expected {EXPECTED}")));
     }
-    let Some(rest) = text.strip_prefix("redis://") else {
-        return Err(refuse_url(item, &scalar, ""));
-    };
-    read_redis(item, &scalar, rest)
-}
-
-fn read_redis(item: &Item<'_>, scalar: &Scalar, rest: &str) -> Read<StoreUrl> {
-    let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
-    if login.is_some_and(|login| login.contains(':')) && !scalar.is_from_env() {
-        return Err(item.refuse(
-            "a password does not stand in the file itself; expected it in `password`, as ${NAME} or file:PATH, \
-             or the whole url as ${NAME}",
-        ));
+    match redis_url::read(item, &scalar) {
+        Some(url) => url.map(StoreUrl::Redis),
+        None => Err(redis_url::refuse_scheme(item, &scalar)),
     }
-    let Some((username, password)) = parse_login(login.unwrap_or_default()) else {
-        return Err(refuse_url(item, scalar, ": the user or the password is not valid UTF-8"));
-    };
-    let (authority, db) = place.split_once('/').unwrap_or((place, ""));
-    let (host, port) = split_port(authority);
-    let port = port.map_or(Some(6379), parse_port);
-    let (Some(host), Some(port)) = (parse_host(host), port) else {
-        return Err(refuse_url(item, scalar, ""));
-    };
-    let Some(db) = parse_db(db) else {
-        return Err(refuse_url(item, scalar, ": DB is the number of a database"));
-    };
-    Ok(StoreUrl::Redis { host, port, db, username, password })
-}
-
-/// Notes that a url is none. One with an `@` may hold a secret, so it is not repeated.
-fn refuse_url(item: &Item<'_>, scalar: &Scalar, why: &str) -> Noted {
-    let found = if scalar.text.contains('@') {
-        "something else (not shown, as it may hold a secret)".to_owned()
-    } else {
-        scalar.shown()
-    };
-    item.refuse(format!("expected {EXPECTED}, found {found}{why}"))
-}
-
-/// Reads `USER:PASSWORD`, either of which may be absent.
-fn parse_login(login: &str) -> Option<(Option<String>, Option<Secret>)> {
-    let (username, password) = login.split_once(':').unwrap_or((login, ""));
-    let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(String::from);
-    let (username, password) = (decode(username)?, decode(password)?);
-    let present = |text: &String| !text.is_empty();
-    Some((Some(username).filter(present), Some(password).filter(present).map(Secret::new)))
-}
-
-/// The host and the port of `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (authority, None),
-    }
-}
-
-/// Reads the number of a database; none is 0.
-fn parse_db(text: &str) -> Option<i64> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    if text.is_empty() { Some(0) } else { text.parse().ok().filter(|_| digits) }
 }

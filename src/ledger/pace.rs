@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::throttle::{Cell, admit_ahead};
+use super::throttle::{Cell, admit_ahead, bring_back};
 use crate::policy::RateLimit;
 
 /// The longest that a pass taken ahead may be held: 100 ms of the rate at most are taken at once (`ledger.md`).
@@ -26,9 +26,19 @@ pub struct Passes {
     pub hold: Duration,
 }
 
+/// There is no pass now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoPass {
+    /// The cell to keep: one that was further ahead than a burst is brought back, so that the wait comes to its end.
+    pub cell: Cell,
+    /// After how long there is one.
+    pub retry_after: Duration,
+}
+
 /// Takes up to `want` passes, at least one; or says after how long one can be had.
-pub fn take_passes(cell: Cell, rate: RateLimit, want: u32, now: Timestamp) -> Result<Passes, Duration> {
-    let first = admit_ahead(cell, rate, Duration::ZERO, now)?;
+pub fn take_passes(cell: Cell, rate: RateLimit, want: u32, now: Timestamp) -> Result<Passes, NoPass> {
+    let first = admit_ahead(cell, rate, Duration::ZERO, now)
+        .map_err(|retry_after| NoPass { cell: bring_back(cell, rate, now), retry_after })?;
     let most = want.min(rate.requests_per_second / 10).max(1);
     let mut passes = Passes { cell: first, count: 1, hold: LONGEST_HOLD };
     while passes.count < most {
@@ -87,6 +97,23 @@ mod tests {
             uses.push(100_000);
         }
         check_windows(rate, &mut uses).unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_and_an_edited_limit_lock_nobody_out() {
+        let rate = RateLimit { requests_per_second: 10, burst: 3 };
+        for ahead in [3_600_000_000, 300_001] {
+            let refused = take_passes(Cell(BASE + ahead), rate, 1, at(0)).unwrap_err();
+            assert_eq!(
+                refused,
+                NoPass { cell: Cell(BASE + 300_000), retry_after: Duration::from_millis(100) }
+            );
+            assert!(take_passes(refused.cell, rate, 1, at(99_999)).is_err());
+            assert!(take_passes(refused.cell, rate, 1, at(100_000)).is_ok());
+        }
+        // One that is not ahead stays.
+        let refused = take_passes(Cell(BASE + 299_999), rate, 1, at(0)).unwrap_err();
+        assert_eq!(refused.cell, Cell(BASE + 299_999));
     }
 
     #[test]

@@ -28,11 +28,22 @@ fn spacing(rate: RateLimit) -> i64 {
     (1_000_000 + rate - 1) / rate
 }
 
+/// How far ahead of the clock a cell can get: a full burst.
+fn window(rate: RateLimit) -> i64 {
+    spacing(rate) * i64::from(rate.burst.max(1))
+}
+
+/// A cell that is further ahead than a burst, brought back to one: it comes from a larger limit that was edited, or from a
+/// clock that stepped back. Kept as it is, it would lock the token out until the clock has come to it.
+pub(super) fn bring_back(cell: Cell, rate: RateLimit, now: Timestamp) -> Cell {
+    Cell(cell.0.min(now.as_microsecond() + window(rate)))
+}
+
 /// Lets one request by, or says after how long one would pass.
 pub fn admit(cell: Cell, rate: RateLimit, now: Timestamp) -> Result<Throttled, Duration> {
     let next = admit_ahead(cell, rate, Duration::ZERO, now)?;
     let spacing = spacing(rate);
-    let window = spacing * i64::from(rate.burst.max(1));
+    let window = window(rate);
     let remaining = u32::try_from((window - (next.0 - now.as_microsecond())) / spacing).unwrap_or(0);
     Ok(Throttled { cell: next, remaining })
 }
@@ -46,10 +57,8 @@ pub(super) fn admit_ahead(
 ) -> Result<Cell, Duration> {
     let now = now.as_microsecond();
     let spacing = spacing(rate);
-    let window = spacing * i64::from(rate.burst.max(1));
+    let window = window(rate);
     let hold = i64::try_from(hold.as_micros()).unwrap_or(window);
-    // A cell far ahead of what the rate can have put there comes from a larger limit that was edited, or from a
-    // clock that stepped back; it must not lock the token out for longer than a full burst takes.
     let arrival = cell.0.clamp(now, now + window);
     let next = arrival.max(now + hold) + spacing;
     if next - now > window {

@@ -1,8 +1,10 @@
 //! From the configuration's words to those of the rooms it sets up.
 
 use crate::config::{Config, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost, Upstream};
+use crate::config::{RedisTopology, RedisUrl, Server};
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
 use crate::proxy::{HostHeader, UpstreamSettings};
+use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
 
 /// What the gate is told.
@@ -48,5 +50,18 @@ pub(super) fn of_upstream(upstream: &Upstream) -> UpstreamSettings {
             ConfiguredHost::Keep => HostHeader::Keep,
             ConfiguredHost::Server => HostHeader::Server,
         },
+    }
+}
+
+/// Where a Redis is.
+pub(super) fn of_redis(url: &RedisUrl) -> RedisServers {
+    let place = |server: &Server| Place { host: server.host.clone(), port: server.port };
+    let places = |servers: &[Server]| servers.iter().map(place).collect();
+    match &url.topology {
+        RedisTopology::Standalone(server) => RedisServers::Standalone(format!("redis://{server}")),
+        RedisTopology::Sentinel { sentinels, master } => {
+            RedisServers::Sentinel { sentinels: places(sentinels), master: master.clone() }
+        }
+        RedisTopology::Cluster { nodes } => RedisServers::Cluster { nodes: places(nodes) },
     }
 }

@@ -1,6 +1,6 @@
 //! The store of a fleet: one Redis that all nodes share.
 //!
-//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`); one step is one script, so it happens whole or
+//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`) and the way to the servers (`link`, `topology`); one step is one script, so it happens whole or
 //! not at all (`scripts`, `*.lua`). Key names come from [`super::keys`], fields from [`super::record`]. The scripts mirror
 //! [`crate::ledger::lease`] and [`crate::ledger::pace`]; the conformance suite holds them together. All periods, throttles
 //! and graces go by the server's clock. What happens is heard on a connection of its own (`events`).
@@ -10,12 +10,14 @@
 //! written before the record and removed after it; one that is left over by a crash leads nowhere and does no harm.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use redis::{Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 
 use super::keys::Keys;
 use super::record::{Fields, TokenRecord};
@@ -33,12 +35,16 @@ mod link;
 mod pointers;
 mod scripts;
 mod seam;
+mod topology;
 
 use answers::{strange, unreadable};
 use events::Feed;
 use leases::Replicas;
 use link::{Again, Failure, Link};
 use scripts::Scripts;
+use topology::Way;
+
+pub use topology::{Place, RedisServers, RedisTls};
 
 /// Which clock a Redis store goes by.
 #[derive(Debug, Clone)]
@@ -52,8 +58,10 @@ pub enum RedisClock {
 /// Where the server is, and how to speak to it.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// `redis://HOST[:PORT][/DB]`, or `unix:///PATH`. May carry user name and password.
-    pub url: String,
+    /// The servers.
+    pub servers: RedisServers,
+    /// Whom TLS trusts; `None`: no TLS is spoken, unless a `rediss` URL says so.
+    pub tls: Option<RedisTls>,
     /// The number of the database; `None`: the URL's, or 0.
     pub database: Option<i64>,
     /// The user name; `None`: the URL's, or none.
@@ -77,7 +85,8 @@ impl RedisSettings {
     /// Settings for the server at `url`: default prefix, one second's timeout, the server's clock.
     pub fn new(url: &str) -> Self {
         Self {
-            url: url.to_owned(),
+            servers: RedisServers::Standalone(url.to_owned()),
+            tls: None,
             database: None,
             username: None,
             password: None,
@@ -105,6 +114,17 @@ pub enum ConnectError {
     /// Braces in the prefix would set the hash tag of Redis Cluster.
     #[error("the prefix `{0}` holds a brace; use one without")]
     Prefix(String),
+    /// A file of certificates or keys cannot be read.
+    #[error("cannot read {path} for TLS to Redis")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificates or keys are not usable.
+    #[error("TLS to Redis: {0}")]
+    Tls(String),
 }
 
 /// A store in Redis. The connection is made at the first call and shared by all.
@@ -126,13 +146,12 @@ impl RedisStore {
         if settings.prefix.contains(['{', '}']) {
             return Err(ConnectError::Prefix(settings.prefix.clone()));
         }
-        let client = open_client(settings).map_err(|error| ConnectError::Address(error.to_string()))?;
+        let way = Arc::new(Way::new(settings)?);
         let keys = Keys::new(&settings.prefix);
         Ok(Self {
-            replicas: Replicas::new(&client, settings.timeout, settings.wait_replicas),
-            feed: Feed::new(&client, keys.all_events(), settings.timeout)
-                .map_err(|error| ConnectError::Address(error.to_string()))?,
-            link: Link::new(client, settings.timeout),
+            replicas: Replicas::new(&way, settings.timeout, settings.wait_replicas),
+            feed: Feed::new(way.clone(), keys.all_events(), settings.timeout),
+            link: Link::new(way, settings.timeout),
             keys,
             scripts: Scripts::new(),
             sealer,
@@ -226,21 +245,6 @@ impl RedisStore {
         }
         Ok((counters, now))
     }
-}
-
-fn open_client(settings: &RedisSettings) -> Result<Client, RedisError> {
-    let info = settings.url.as_str().into_connection_info()?;
-    let mut redis = info.redis_settings().clone();
-    if let Some(database) = settings.database {
-        redis = redis.set_db(database);
-    }
-    if let Some(username) = &settings.username {
-        redis = redis.set_username(username);
-    }
-    if let Some(password) = &settings.password {
-        redis = redis.set_password(password);
-    }
-    Client::open(info.set_redis_settings(redis))
 }
 
 /// A record's fields as arguments.

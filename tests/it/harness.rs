@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod evidence;
 pub(crate) mod gate;
 pub(crate) mod redis_server;
+pub(crate) mod redis_topology;
 pub(crate) mod upstream;
 
 /// As [`wait_for`], for what may take a minute on a loaded machine.

@@ -38,11 +38,11 @@ async fn fleet(upstream: &Upstream, redis: &RedisServer, nodes: usize) -> Vec<Ga
 
 /// What clients saw.
 #[derive(Default)]
-struct Seen {
-    passed: AtomicU64,
-    exhausted: AtomicU64,
-    unavailable: AtomicU64,
-    other: Mutex<Vec<(u16, String)>>,
+pub(crate) struct Seen {
+    pub(crate) passed: AtomicU64,
+    pub(crate) exhausted: AtomicU64,
+    pub(crate) unavailable: AtomicU64,
+    pub(crate) other: Mutex<Vec<(u16, String)>>,
     cut: AtomicU64,
 }
 
@@ -61,21 +61,21 @@ impl Seen {
         };
     }
 
-    fn passed(&self) -> u64 {
+    pub(crate) fn passed(&self) -> u64 {
         self.passed.load(Ordering::Relaxed)
     }
 }
 
 /// Clients that ask and ask, until they are told to stop. A node that is gone is asked again when it is back.
-struct Crowd {
-    seen: Arc<Seen>,
+pub(crate) struct Crowd {
+    pub(crate) seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
     addresses: Arc<Mutex<Vec<SocketAddr>>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Crowd {
-    fn gather(addresses: Vec<SocketAddr>, token: &Token, clients: usize) -> Self {
+    pub(crate) fn gather(addresses: Vec<SocketAddr>, token: &Token, clients: usize) -> Self {
         let crowd = Self {
             seen: Arc::default(),
             stop: Arc::default(),
@@ -127,7 +127,7 @@ impl Crowd {
         self.addresses.lock()[node] = address;
     }
 
-    async fn disperse(self) -> Arc<Seen> {
+    pub(crate) async fn disperse(self) -> Arc<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             task.await.expect("a client");

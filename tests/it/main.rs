@@ -19,6 +19,7 @@ mod credits;
 mod forwarding;
 mod laws;
 mod main_job;
+mod redis_topologies;
 mod refusals;
 mod rooms;
 mod store_conformance;

@@ -7,11 +7,14 @@ mod accounts;
 mod bench;
 mod credits;
 mod histories;
+mod leases;
+mod news;
 mod only_embedded;
 mod only_redis;
 mod periods;
 mod records;
 mod tokens;
+mod usage;
 mod values;
 
 /// Makes two tests of each case, one for each store.

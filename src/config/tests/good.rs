@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::super::{AccessLog, Config, Dialect, Forwarded, HostHeader, Server, StoreUrl};
-use super::{parse_file, yaml_files};
+use super::super::{
+    AccessLog, Config, Dialect, Forwarded, HostHeader, RedisTopology, Server, StoreUrl, TlsFiles,
+};
+use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Route};
 use crate::policy::{Credits, LeakedSecret, Operation};
 
@@ -85,9 +87,16 @@ fn reads_every_key() {
     let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(listeners, ["0.0.0.0:8080", "[::1]:8443"]);
     assert_eq!(config.admin.map(|admin| admin.address.to_string()), Some("127.0.0.1:9090".to_owned()));
-    let StoreUrl::Redis { host, port, db, username, password } = &config.store.url else { panic!("Redis") };
-    assert_eq!((host.as_str(), *port, *db, username.as_deref()), ("fd00::1", 6380, 3, Some("gate")));
-    assert_eq!(password.as_ref().map(super::super::Secret::expose), Some("s3cret-value"));
+    let StoreUrl::Redis(redis) = &config.store.url else { panic!("Redis") };
+    let RedisTopology::Sentinel { sentinels, master } = &redis.topology else { panic!("Sentinel") };
+    let sentinels: Vec<_> = sentinels.iter().map(ToString::to_string).collect();
+    assert_eq!(sentinels, ["[fd00::1]:26380", "sentinel.internal:26379"]);
+    assert_eq!((master.as_str(), redis.db, redis.username.as_deref()), ("tollgate", 3, Some("gate")));
+    let tls = redis.tls.as_ref().expect("TLS");
+    assert_eq!(tls.ca.as_deref(), Some(Path::new("tests/config/good/tls/ca.pem")));
+    let identity = ("tests/config/good/tls/gate.pem".into(), "/etc/tollgate/gate.key".into());
+    assert_eq!(tls.identity, Some(identity));
+    assert_eq!(redis.password.as_ref().map(super::super::Secret::expose), Some("s3cret-value"));
     assert_eq!((config.store.timeout, config.store.prefix.as_str()), (Duration::from_secs(1), "gate-1:"));
     assert_eq!(config.master_key.as_ref().map(super::super::Secret::expose), Some("s3cret-value"));
     let trusted: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
@@ -136,10 +145,44 @@ fn takes_whole_values_from_the_environment() {
     assert_eq!(config.state_dir, Path::new("/var/lib/tollgate"));
     assert_eq!(config.threads.map(usize::from), Some(3));
     assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:7000");
-    let StoreUrl::Redis { host, port, db, username, password } = &config.store.url else { panic!("Redis") };
-    assert_eq!((host.as_str(), *port, *db, username.as_deref()), ("redis.internal", 6379, 2, Some("gate")));
-    assert_eq!(password.as_ref().map(super::super::Secret::expose), Some("p@ss"));
+    let StoreUrl::Redis(redis) = &config.store.url else { panic!("Redis") };
+    let server = Server { host: "redis.internal".to_owned(), port: 6379 };
+    assert_eq!(redis.topology, RedisTopology::Standalone(server));
+    assert_eq!((redis.db, redis.username.as_deref(), &redis.tls), (2, Some("gate"), &None));
+    assert_eq!(redis.password.as_ref().map(super::super::Secret::expose), Some("p@ss"));
     assert!(config.master_key.is_none(), "an empty master key is an absent one");
+}
+
+#[test]
+fn reads_every_form_of_a_redis_url() {
+    let minimal = fs::read_to_string("tests/config/good/minimal.yaml").expect("a good file");
+    let server = |host: &str, port| Server { host: host.to_owned(), port };
+    let sentinel = |sentinels: &[Server]| RedisTopology::Sentinel {
+        sentinels: sentinels.to_vec(),
+        master: "my.master-1".to_owned(),
+    };
+    let cluster = |nodes: &[Server]| RedisTopology::Cluster { nodes: nodes.to_vec() };
+    let table = [
+        ("redis://a", RedisTopology::Standalone(server("a", 6379)), 0, false),
+        ("redis://a:7/", RedisTopology::Standalone(server("a", 7)), 0, false),
+        ("rediss://[::1]/4", RedisTopology::Standalone(server("::1", 6379)), 4, true),
+        ("redis+sentinel://a/my.master-1", sentinel(&[server("a", 26379)]), 0, false),
+        (
+            "rediss+sentinel://a:1,[::1],b:3/my.master-1/2",
+            sentinel(&[server("a", 1), server("::1", 26379), server("b", 3)]),
+            2,
+            true,
+        ),
+        ("redis+cluster://a", cluster(&[server("a", 6379)]), 0, false),
+        ("rediss+cluster://a:1,b:2/", cluster(&[server("a", 1), server("b", 2)]), 0, true),
+    ];
+    for (url, topology, db, tls) in table {
+        let text = format!("store: {{ url: \"{url}\" }}\n{minimal}");
+        let config = parse(&text, Path::new("any.yaml"), &env).unwrap_or_else(|told| panic!("{url}: {told}"));
+        let StoreUrl::Redis(redis) = &config.store.url else { panic!("{url}") };
+        assert_eq!((&redis.topology, redis.db), (&topology, db), "{url}");
+        assert_eq!(redis.tls, tls.then(TlsFiles::default), "{url}");
+    }
 }
 
 #[test]

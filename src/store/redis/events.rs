@@ -5,13 +5,15 @@
 //! no connection are lost, so each new one begins with [`Event::Lost`].
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, ProtocolVersion, PushInfo, PushKind, RedisError};
+use redis::{AsyncConnectionConfig, FromRedisValue, ProtocolVersion, PushInfo, PushKind, RedisError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::super::Event;
+use super::topology::Way;
 use crate::policy::{Pool, TokenId};
 
 /// How many events may wait for whoever is slow to hear them.
@@ -50,7 +52,7 @@ fn parse_event(text: &str) -> Option<Event> {
 /// Where to listen.
 #[derive(Clone)]
 struct Ear {
-    client: Client,
+    way: Arc<Way>,
     pattern: String,
     timeout: Duration,
     events: broadcast::Sender<Event>,
@@ -71,13 +73,9 @@ impl fmt::Debug for Feed {
 
 impl Feed {
     /// A feed of what is published on channels of this pattern. It does not listen yet.
-    pub(super) fn new(client: &Client, pattern: String, timeout: Duration) -> Result<Self, RedisError> {
-        let info = client.get_connection_info().clone();
-        // Only by the newer protocol does the driver tell events and answers apart on one connection.
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(redis))?;
+    pub(super) fn new(way: Arc<Way>, pattern: String, timeout: Duration) -> Self {
         let (events, _) = broadcast::channel(EVENTS);
-        Ok(Self { ear: Ear { client, pattern, timeout, events }, running: Mutex::default() })
+        Self { ear: Ear { way, pattern, timeout, events }, running: Mutex::default() }
     }
 
     /// The events from now on. The first is [`Event::Lost`], once there is a connection.
@@ -139,7 +137,9 @@ impl Ear {
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
             .set_push_sender(push);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let place = self.way.any_place().await?;
+        // Only by the newer protocol does the driver tell events and answers apart on one connection.
+        let mut connection = self.way.connect(place.as_ref(), ProtocolVersion::RESP3, &config).await?;
         connection.psubscribe(&self.pattern).await?;
         *connected = true;
         self.tell(Event::Lost);

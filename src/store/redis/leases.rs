@@ -1,14 +1,16 @@
 //! Leases and throttles: how the calls of the seam become calls of scripts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::{Client, Cmd, FromRedisValue, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
 use super::RedisStore;
 use super::answers::{self, strange};
 use super::link::{Again, Link};
+use super::topology::Way;
 use crate::ledger::lease::Reserved;
 use crate::ledger::pace::LONGEST_HOLD;
 use crate::policy::{AccountId, Credits, TokenId};
@@ -36,8 +38,8 @@ pub(super) struct Replicas {
 
 impl Replicas {
     /// Waiting for so many replicas; `None`: for none.
-    pub(super) fn new(client: &Client, timeout: Duration, count: u32) -> Option<Self> {
-        let links = std::array::from_fn(|_| Link::new(client.clone(), timeout));
+    pub(super) fn new(way: &Arc<Way>, timeout: Duration, count: u32) -> Option<Self> {
+        let links = std::array::from_fn(|_| Link::new(way.clone(), timeout));
         let patience = (timeout * 3 / 4).max(Duration::from_millis(1));
         (count > 0).then(|| Self { links, next: AtomicUsize::new(0), count, patience })
     }
@@ -124,7 +126,8 @@ impl RedisStore {
     /// Settles all that can be settled; the first that cannot is told.
     pub(super) async fn run_settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
         let mut settled = Ok(());
-        for bunch in settlements.chunks(BUNCH) {
+        let of_one_account = settlements.chunk_by(|one, next| one.key.account == next.key.account);
+        for bunch in of_one_account.flat_map(|all| all.chunks(BUNCH)) {
             let calls = bunch.iter().map(|settlement| self.settle_call(settlement)).collect();
             let answers = self.link.run(&self.scripts.settle, calls, Again::Yes).await;
             let answers = answers.map_err(|failure| failure.into_store_error("of a lease or a counter"))?;

@@ -5,31 +5,51 @@
 //! number of clients reached") would stay its answer for ever, and a connection that only times out, as one to a
 //! machine that is gone does, would be kept.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, ServerErrorKind, Value,
+};
 
 use super::super::StoreError;
 use super::scripts::Script;
+use super::topology::slots::{Redirect, redirect};
+use super::topology::{Place, Way};
 use crate::policy::token::mask_tokens;
 
-/// The one connection, if there is one, and which one it is.
+/// How often a call follows where servers send it.
+const HOPS: u32 = 5;
+/// How long a call waits for keys that are on their way between nodes, before it asks again.
+const MOMENT: Duration = Duration::from_millis(5);
+
+type Answers = Vec<Result<Value, RedisError>>;
+
+/// The one connection to a server, if there is one, and which one it is.
 #[derive(Default)]
 struct Current {
     number: u64,
     connection: Option<MultiplexedConnection>,
 }
 
-/// The way to the server.
-pub(super) struct Link {
-    client: Client,
-    config: AsyncConnectionConfig,
-    timeout: Duration,
+/// A server, and the connection to it.
+struct Seat {
+    /// `None`: the one there is.
+    place: Option<Place>,
     current: Mutex<Current>,
     connecting: tokio::sync::Mutex<()>,
+}
+
+/// The way to the servers, and one connection to each that is needed.
+pub(super) struct Link {
+    way: Arc<Way>,
+    config: AsyncConnectionConfig,
+    timeout: Duration,
+    seats: Mutex<HashMap<Option<Place>, Arc<Seat>>>,
 }
 
 impl fmt::Debug for Link {
@@ -83,34 +103,10 @@ fn sentence(error: &RedisError) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-impl Link {
-    /// A link that is not connected yet.
-    pub(super) fn new(client: Client, timeout: Duration) -> Self {
-        // The whole call has the timeout; the connection's own would leave it none to speak of the failure.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(None);
-        Self { client, config, timeout, current: Mutex::default(), connecting: tokio::sync::Mutex::default() }
-    }
-
+impl Seat {
     fn current(&self) -> Option<(u64, MultiplexedConnection)> {
         let current = self.current.lock();
         current.connection.clone().map(|connection| (current.number, connection))
-    }
-
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
-        if let Some(current) = self.current() {
-            return Ok(current);
-        }
-        // One at a time: those who waited find the connection made.
-        let _turn = self.connecting.lock().await;
-        if let Some(current) = self.current() {
-            return Ok(current);
-        }
-        let connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        let mut current = self.current.lock();
-        current.number += 1;
-        current.connection = Some(connection.clone());
-        Ok((current.number, connection))
     }
 
     /// Throws the connection away, unless there is a newer one already.
@@ -120,46 +116,195 @@ impl Link {
             current.connection = None;
         }
     }
+}
 
-    /// Sends commands, gets all their answers. Over a connection that turns out to be broken it tries once more, if
-    /// it may.
-    pub(super) async fn send(
+/// A call while it is made.
+struct Call<'c> {
+    slot: Option<u16>,
+    commands: &'c Pipeline,
+    again: Again,
+    /// The connection used last.
+    used: &'c Mutex<Option<(Arc<Seat>, u64)>>,
+}
+
+/// How one try went.
+enum Tried {
+    /// These are the answers.
+    Answered(Answers),
+    /// Another try is worth it.
+    Lost(RedisError),
+    /// It is to be made again, elsewhere or in a moment.
+    Again(Answers),
+}
+
+impl Link {
+    /// A link that is not connected yet.
+    pub(super) fn new(way: Arc<Way>, timeout: Duration) -> Self {
+        // The whole call has the timeout; the connection's own would leave it none to speak of the failure.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(None);
+        Self { way, config, timeout, seats: Mutex::default() }
+    }
+
+    fn seat(&self, place: Option<Place>) -> Arc<Seat> {
+        let mut seats = self.seats.lock();
+        let seat =
+            |place| Seat { place, current: Mutex::default(), connecting: tokio::sync::Mutex::default() };
+        seats.entry(place.clone()).or_insert_with(|| Arc::new(seat(place))).clone()
+    }
+
+    async fn connection(&self, seat: &Seat) -> Result<(u64, MultiplexedConnection), RedisError> {
+        if let Some(current) = seat.current() {
+            return Ok(current);
+        }
+        // One at a time: those who waited find the connection made.
+        let _turn = seat.connecting.lock().await;
+        if let Some(current) = seat.current() {
+            return Ok(current);
+        }
+        let connection = self.way.connect(seat.place.as_ref(), ProtocolVersion::RESP2, &self.config).await?;
+        let mut current = seat.current.lock();
+        current.number += 1;
+        current.connection = Some(connection.clone());
+        Ok((current.number, connection))
+    }
+
+    /// Sends commands, gets all their answers. In a cluster they all belong to one slot. Over a connection that turns out
+    /// to be broken it tries once more, if it may.
+    pub(super) async fn send(&self, commands: &Pipeline, again: Again) -> Result<Answers, Failure> {
+        self.send_to(self.way.slot_of(commands), commands, again).await
+    }
+
+    async fn send_to(
         &self,
+        slot: Option<u16>,
         commands: &Pipeline,
         again: Again,
-    ) -> Result<Vec<Result<Value, RedisError>>, Failure> {
-        let mut used = None;
-        let sending = async {
-            let mut tries = if again == Again::Yes { 2 } else { 1 };
-            loop {
-                tries -= 1;
-                let (number, mut connection) = self.connection().await?;
-                used = Some(number);
-                match commands.query_async::<Vec<Result<Value, RedisError>>>(&mut connection).await {
-                    Ok(answers) => {
-                        if answers.iter().any(|answer| answer.as_ref().is_err_and(is_of_replica)) {
-                            self.discard(number);
-                        }
-                        return Ok(answers);
-                    }
-                    Err(error) if !is_of_connection(&error) => return Err(error),
-                    Err(error) => {
-                        self.discard(number);
-                        if tries == 0 {
-                            return Err(error);
-                        }
-                    }
-                }
-            }
-        };
-        if let Ok(answer) = tokio::time::timeout(self.timeout, sending).await {
+    ) -> Result<Answers, Failure> {
+        let used = Mutex::new(None);
+        let call = Call { slot, commands, again, used: &used };
+        if let Ok(answer) = tokio::time::timeout(self.timeout, self.carry_out(&call)).await {
             return Ok(answer?);
         }
         // It may lead to a machine that is gone; the next call tries another.
-        if let Some(number) = used {
-            self.discard(number);
+        if let Some((seat, number)) = used.lock().take() {
+            seat.discard(number);
         }
+        self.way.forget();
         Err(Failure::Timeout(self.timeout))
+    }
+
+    async fn carry_out(&self, call: &Call<'_>) -> Result<Answers, RedisError> {
+        let mut tries = if call.again == Again::Yes { 2 } else { 1 };
+        let mut hops = HOPS;
+        loop {
+            match self.attempt(call).await? {
+                Tried::Answered(answers) => return Ok(answers),
+                Tried::Lost(error) => {
+                    tries -= 1;
+                    if tries == 0 {
+                        return Err(error);
+                    }
+                }
+                Tried::Again(answers) => {
+                    // Where some commands were carried out, all are sent again: twice must be as good as once.
+                    let may = call.again == Again::Yes || answers.iter().all(Result::is_err);
+                    if hops == 0 || !may {
+                        return Ok(answers);
+                    }
+                    hops -= 1;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, call: &Call<'_>) -> Result<Tried, RedisError> {
+        let seat = self.seat(self.way.place(call.slot).await?);
+        let (number, mut connection) = match self.take(call, &seat).await {
+            Ok(connected) => connected,
+            Err(error) if self.way.forget() => return Ok(Tried::Lost(error)),
+            Err(error) => return Err(error),
+        };
+        let answers = match call.commands.query_async::<Answers>(&mut connection).await {
+            Ok(answers) => answers,
+            Err(error) => return self.lost(&seat, number, error),
+        };
+        let redirected = |answers: &Answers| {
+            let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+            errors.find_map(|error| redirect(error, seat.place.as_ref()))
+        };
+        let answers = match redirected(&answers) {
+            Some(Redirect::Ask(place)) => match self.ask_there(call, place, answers).await? {
+                Tried::Answered(answers) => answers,
+                other => return Ok(other),
+            },
+            _ => answers,
+        };
+        match redirected(&answers) {
+            Some(Redirect::Moved(slot, place)) => self.way.learn(slot, place),
+            Some(Redirect::Ask(_) | Redirect::Later) => tokio::time::sleep(MOMENT).await,
+            None => {
+                if answers.iter().any(|answer| answer.as_ref().is_err_and(is_of_replica)) {
+                    seat.discard(number);
+                    self.way.forget();
+                }
+                return Ok(Tried::Answered(answers));
+            }
+        }
+        Ok(Tried::Again(answers))
+    }
+
+    async fn take(
+        &self,
+        call: &Call<'_>,
+        seat: &Arc<Seat>,
+    ) -> Result<(u64, MultiplexedConnection), RedisError> {
+        let (number, connection) = self.connection(seat).await?;
+        *call.used.lock() = Some((seat.clone(), number));
+        Ok((number, connection))
+    }
+
+    fn lost(&self, seat: &Seat, number: u64, error: RedisError) -> Result<Tried, RedisError> {
+        if !is_of_connection(&error) {
+            return Err(error);
+        }
+        seat.discard(number);
+        self.way.forget();
+        Ok(Tried::Lost(error))
+    }
+
+    /// Sends what was not carried out, and only that, to the node that is about to get the slot: the other keys are not there
+    /// yet, and would read as if they were nowhere. Each command needs a word before it.
+    async fn ask_there(
+        &self,
+        call: &Call<'_>,
+        place: Place,
+        mut answers: Answers,
+    ) -> Result<Tried, RedisError> {
+        let seat = self.seat(Some(place));
+        let (number, mut connection) = self.take(call, &seat).await?;
+        let mut pipeline = Pipeline::with_capacity(answers.len() * 2);
+        let mut sent = Vec::with_capacity(answers.len());
+        for (at, (command, answer)) in call.commands.cmd_iter().zip(&answers).enumerate() {
+            // Waiting for replicas is for what was written over the same connection.
+            let waits = command.args_iter().next() == Some(redis::Arg::Simple(b"WAIT"));
+            if waits || answer.as_ref().is_err_and(|error| error.code() == Some("ASK")) {
+                pipeline.cmd("ASKING").add_command(command.clone());
+                sent.push(at);
+            }
+        }
+        pipeline.ignore_errors();
+        match pipeline.query_async::<Answers>(&mut connection).await {
+            Ok(new) => {
+                for (at, new) in sent.into_iter().zip(new.into_iter().skip(1).step_by(2)) {
+                    if let Some(answer) = answers.get_mut(at) {
+                        *answer = new;
+                    }
+                }
+                Ok(Tried::Answered(answers))
+            }
+            Err(error) => self.lost(&seat, number, error),
+        }
     }
 
     /// Sends one command.
@@ -170,7 +315,8 @@ impl Link {
         Ok(answer.unwrap_or(Ok(Value::Nil))?)
     }
 
-    /// Runs a script some times, and makes it known to the server first where it is not.
+    /// Runs a script some times, and makes it known to the server first where it is not. In a cluster all calls belong to
+    /// one slot.
     pub(super) async fn run(
         &self,
         script: &Script,
@@ -182,13 +328,18 @@ impl Link {
             pipeline.add_command(call);
         }
         pipeline.ignore_errors();
-        let answers = self.send(&pipeline, again).await?;
+        let slot = self.way.slot_of(&pipeline);
+        let answers = self.send_to(slot, &pipeline, again).await?;
         if !answers.iter().any(|answer| answer.as_ref().is_err_and(is_of_unknown_script)) {
             return Ok(answers.into_iter().collect::<Result<_, _>>()?);
         }
         // A server that does not know the script ran none of the calls.
-        self.ask(script.load(), Again::Yes).await?;
-        Ok(self.send(&pipeline, again).await?.into_iter().collect::<Result<_, _>>()?)
+        let mut load = Pipeline::new();
+        load.add_command(script.load()).ignore_errors();
+        for answer in self.send_to(slot, &load, Again::Yes).await? {
+            answer?;
+        }
+        Ok(self.send_to(slot, &pipeline, again).await?.into_iter().collect::<Result<_, _>>()?)
     }
 }
 
@@ -202,5 +353,6 @@ fn is_of_unknown_script(error: &RedisError) -> bool {
 
 /// After a failover the name may lead to the new primary.
 fn is_of_replica(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+    use ServerErrorKind::{ClusterDown, MasterDown, ReadOnly};
+    matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown | ClusterDown))
 }

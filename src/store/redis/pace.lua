@@ -19,14 +19,21 @@ local arrival = whole(redis.call('GET', KEYS[2]) or '0')
 if not arrival then return unreadable(KEYS[2], 'it is not a time') end
 
 local full = rate.spacing * rate.burst
+local function keep(cell)
+  -- Kept an hour longer than it says anything: that is cheap, and a clock may step back.
+  redis.call('SET', KEYS[2], text(cell), 'PX', text(math.ceil((cell - now) / 1000) + 3600000))
+end
 local first = math.min(math.max(arrival, now), now + full) + rate.spacing
-if first - now > full then return { 'wait', text(first - now - full) } end
+if first - now > full then
+  -- Further ahead than a burst: from a larger limit, or a clock that stepped back. The wait must come to its end.
+  if arrival > now + full then keep(now + full) end
+  return { 'wait', text(first - now - full) }
+end
 -- Those after the first may be used until the hold is over, and count as if each came then.
 local most = math.max(math.min(tonumber(ARGV[1]), math.floor(rate.per_second / 10)), 1)
 local held_from = math.max(first, now + hold)
 local more = math.floor((now + full - held_from) / rate.spacing)
 more = math.min(math.max(more, 0), most - 1)
 local next_arrival = more > 0 and held_from + more * rate.spacing or first
--- Kept an hour longer than it says anything: that is cheap, and a clock may step back.
-redis.call('SET', KEYS[2], text(next_arrival), 'PX', text(math.ceil((next_arrival - now) / 1000) + 3600000))
+keep(next_arrival)
 return { 'passes', text(1 + more) }

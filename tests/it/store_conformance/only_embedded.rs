@@ -13,6 +13,8 @@ use tollgate::store::{Paced, Written};
 
 use super::bench::{Bench, Takes as _, account_id, charge, limit, new_value, rows, sealer, settlement};
 
+mod keeping;
+
 #[tokio::test]
 async fn opening_again_finds_everything() {
     let mut bench = Bench::embedded();

@@ -14,6 +14,8 @@ use super::bench::{
 };
 use crate::harness::redis_server::{Options, RedisServer};
 
+mod leases;
+
 fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
     let settings = RedisSettings { timeout, ..RedisSettings::new(&server.url()) };
     RedisStore::connect(&settings, Some(sealer())).unwrap()

@@ -266,7 +266,12 @@ impl Tables<'_> {
                 self.pace.insert(name.as_str(), passes.cell.0)?;
                 Ok(Paced::Passes { count: passes.count, hold: passes.hold })
             }
-            Err(retry_after) => Ok(Paced::Wait { retry_after }),
+            Err(refused) => {
+                if refused.cell != cell {
+                    self.pace.insert(name.as_str(), refused.cell.0)?;
+                }
+                Ok(Paced::Wait { retry_after: refused.retry_after })
+            }
         }
     }
 }

@@ -59,7 +59,7 @@ impl Tables<'_> {
     /// rest.
     pub(in super::super) fn sweep(&mut self, kept_for: Retention, now: Timestamp) -> Result<(), Stopped> {
         let past = now.checked_sub(SWEEP_MARGIN).unwrap_or(Timestamp::MIN);
-        self.sweep_days(last_forgotten(now, kept_for.usage))?;
+        self.sweep_days(last_forgotten(past, kept_for.usage))?;
         self.batches.retain(|_, counted_at| counted_at > past.as_microsecond())?;
         self.pace.retain(|_, cell| cell > past.as_microsecond())?;
         self.sweep_digests(past)

@@ -1,0 +1,167 @@
+//! What the file keeps, and for how long: a file from before there were leases, and what is swept away.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use tollgate::ledger::lease::Reserved;
+use tollgate::policy::{Credits, PerPool, Period, Pool};
+use tollgate::store::embedded::{Clock, EmbeddedStore};
+use tollgate::store::{RefusalCell, Retention, Store};
+
+use super::super::bench::{
+    Bench, Takes as _, account_id, charge, limit, new_lease, sealer, settlement, time,
+};
+
+/// How many rows each of these tables has.
+fn rows_of(bench: &mut Bench, tables: &[&str]) -> Vec<u64> {
+    use redb::TableHandle;
+    bench.store = None;
+    let counts = {
+        let database = Database::create(bench.file()).unwrap();
+        let transaction = database.begin_read().unwrap();
+        let count = |name: &&str| {
+            let mut handles = transaction.list_tables().unwrap();
+            let handle =
+                handles.find(|handle| handle.name() == *name).unwrap_or_else(|| panic!("no table {name}"));
+            transaction.open_untyped_table(handle).unwrap().len().unwrap()
+        };
+        tables.iter().map(count).collect()
+    };
+    bench.reopen(Some(sealer()));
+    counts
+}
+
+#[tokio::test]
+async fn a_file_from_before_leases_is_brought_up_to_date() {
+    const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
+    const USED: TableDefinition<'static, &str, [i64; 8]> = TableDefinition::new("used");
+    const LEASES: TableDefinition<'static, u128, &str> = TableDefinition::new("leases");
+    let mut bench = Bench::embedded();
+    bench.make_account(PerPool { core: limit("100"), premium: None }).await;
+    let (policy, value) = bench.make_token(|policy| policy.credit_limit.core = limit("10/month")).await;
+    bench.store = None;
+    {
+        let starts = ["2026-11-24T06:00:00Z", "2026-11-24T00:00:00Z", "2026-11-01T00:00:00Z"];
+        let [hour, day, month] = starts.map(|start| time(start).as_second());
+        let row = [hour, 1, day, 3, month, 7, 0, 70];
+        let database = Database::create(bench.file()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            transaction.open_table(META).unwrap().insert("format", "1").unwrap();
+            let mut used = transaction.open_table(USED).unwrap();
+            used.insert(format!("default/{}/core", policy.id).as_str(), row).unwrap();
+            used.insert("default/core", row).unwrap();
+            // A taking that was not settled was counted when it was taken.
+            transaction.open_table(LEASES).unwrap().insert(5, r#"{"account":"default","cost":3}"#).unwrap();
+        }
+        let counters: TableDefinition<'static, &str, [i64; 13]> = TableDefinition::new("counters");
+        transaction.delete_table(counters).unwrap();
+        transaction.commit().unwrap();
+    }
+    // Twice: the second time there is nothing left to do.
+    for _ in 0..2 {
+        bench.reopen(Some(sealer()));
+        assert!(bench.store().find_token(&value.digest()).await.unwrap().is_some());
+        let (counters, _) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
+        let core = counters.core;
+        let used = [core.hour, core.day, core.month, core.ever].map(|slot| (slot.used, slot.leased));
+        assert_eq!(used, [(1, 0), (3, 0), (7, 0), (70, 0)]);
+    }
+    let (taking, taken) = bench.take(&policy.id, 3).await;
+    assert!(matches!(taken, Reserved::Granted(_)));
+    assert!(matches!(bench.take(&policy.id, 1).await.1, Reserved::CreditsExhausted { .. }));
+    bench.settle(&taking, 2).await;
+    assert_eq!((bench.used(&policy.id).await, bench.used_by_account().await), (9, 9));
+    assert_eq!(rows_of(&mut bench, &["leases", "counters"]), [1, 2]);
+    bench.store = None;
+    let database = Database::create(bench.file()).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let format = transaction.open_table(META).unwrap().get("format").unwrap().unwrap().value().to_owned();
+    assert_eq!(format, "2");
+    assert!(transaction.open_table(USED).is_err(), "the old counters are gone");
+}
+
+#[tokio::test]
+async fn leases_and_usage_are_swept_away_when_they_are_over() {
+    let mut bench = Bench::embedded();
+    bench.make_account(PerPool::default()).await;
+    let (policy, _) = bench.make_token(|_| ()).await;
+    let hour = bench.now().as_second();
+    for _ in 0..10 {
+        let (taking, _) = bench.take(&policy.id, 2).await;
+        let mut settled = settlement(&taking, 1);
+        settled.cells[0].hour = hour;
+        bench.store().settle(&[settled]).await.unwrap();
+    }
+    let (lost, _) = bench.take(&policy.id, 2).await;
+    let refusal = RefusalCell { token: None, hour, code: "no_token", count: 1 };
+    bench.store().count_refusals(&account_id(), new_lease(), &[refusal]).await.unwrap();
+    let tables = ["leases", "expiries", "forgets", "cells", "refusals", "days", "batches"];
+    assert_eq!(rows_of(&mut bench, &tables), [11, 1, 10, 1, 1, 2, 1]);
+    // Closed ones are forgotten a while after two minutes; the lost one is stranded.
+    bench.pass(SignedDuration::from_mins(13));
+    assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 1);
+    bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
+    assert_eq!(rows_of(&mut bench, &tables), [1, 0, 1, 1, 1, 2, 1]);
+    bench.settle(&lost, 1).await;
+    // Two days later no lease is left, and no mark of a batch; the usage is.
+    bench.pass(SignedDuration::from_hours(48));
+    bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
+    assert_eq!(rows_of(&mut bench, &["leases", "expiries", "forgets", "batches"]), [0, 0, 0, 0]);
+    assert_eq!(rows_of(&mut bench, &["cells", "refusals", "days"]), [1, 1, 2]);
+    bench.pass(SignedDuration::from_hours(401 * 24));
+    bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
+    assert_eq!(rows_of(&mut bench, &["cells", "refusals", "days"]), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn how_long_things_are_kept_can_be_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::embedded();
+    let now = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(bench.now().as_microsecond()));
+    let clock = {
+        let now = now.clone();
+        Clock::new(move || {
+            jiff::Timestamp::from_microsecond(now.load(std::sync::atomic::Ordering::SeqCst)).unwrap()
+        })
+    };
+    let pass = |time: Duration| {
+        now.fetch_add(i64::try_from(time.as_micros()).unwrap(), std::sync::atomic::Ordering::SeqCst);
+    };
+    let retention = Retention { usage: Duration::from_hours(24), stranded: Duration::from_mins(10) };
+    let path = folder.path().join("store.redb");
+    let store = EmbeddedStore::open_keeping(&path, Some(sealer()), clock, retention).unwrap();
+    let account = tollgate::policy::record::Account {
+        id: account_id(),
+        created_at: bench.now(),
+        budget: PerPool::default(),
+        version: 1,
+    };
+    let kind = tollgate::policy::TokenKind::Secret;
+    let first = tollgate::policy::Policy::new(super::super::bench::new_id(), account_id(), kind, bench.now());
+    assert!(store.create_account(&account, &first, &super::super::bench::new_value(kind)).await.unwrap());
+    let hour = bench.now().as_second();
+    let takings = [(); 2].map(|()| charge(&first.id, Pool::Core, 4));
+    for taking in &takings {
+        store.take(taking).await.unwrap();
+    }
+    pass(Duration::from_secs(30));
+    assert_eq!(store.expire(&account_id()).await.unwrap(), 2);
+    for taking in &takings {
+        let mut settled = settlement(taking, 1);
+        settled.cells[0].hour = hour;
+        store.settle(&[settled]).await.unwrap();
+        pass(Duration::from_mins(10));
+    }
+    let (counters, now) = store.token_usage(&account_id(), &first.id).await.unwrap();
+    assert_eq!(counters.core.used(Period::None, now), Credits(5), "the second came too late");
+    let usage = async || {
+        let all = (jiff::Timestamp::MIN, jiff::Timestamp::MAX);
+        store.usage(&account_id(), None, all.0, all.1).await.unwrap().len()
+    };
+    pass(Duration::from_hours(41));
+    assert_eq!(usage().await, 1);
+    pass(Duration::from_hours(1));
+    assert_eq!(usage().await, 0);
+}
