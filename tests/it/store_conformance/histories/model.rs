@@ -17,7 +17,7 @@ pub type Of = (usize, Pool);
 pub struct Kept {
     pub of: Of,
     pub lease: Lease,
-    pub kept_until: Timestamp,
+    pub until: Timestamp,
 }
 
 /// The hour, of what, the data set and the operation.
@@ -54,7 +54,7 @@ impl Model {
     }
 
     fn find(&self, id: LeaseId, now: Timestamp) -> Option<Kept> {
-        let known = |kept: &Kept| kept.lease.state == LeaseState::Open || now < kept.kept_until;
+        let known = |kept: &Kept| kept.lease.state == LeaseState::Open || now < kept.until;
         self.leases.get(&id).copied().filter(known)
     }
 
@@ -72,7 +72,7 @@ impl Model {
             let (mut books, mut lease) = (self.books(kept.of), Some(kept.lease));
             assert!(lease::expire(&mut books, &mut lease, now));
             kept.lease = lease.unwrap();
-            kept.kept_until = now.checked_add(SignedDuration::from_hours(24)).unwrap();
+            kept.until = now.checked_add(SignedDuration::from_hours(24)).unwrap();
             self.keep(kept.of, books);
             self.leases.insert(*id, kept);
         }
@@ -97,7 +97,7 @@ impl Model {
             assert!(within(wanted.terms.limit, &books.token), "over the limit: {books:?}");
             assert!(within(wanted.terms.budget, &books.account), "over the budget: {books:?}");
             self.keep(wanted.of, books);
-            self.leases.insert(id, Kept { of: wanted.of, lease, kept_until: now });
+            self.leases.insert(id, Kept { of: wanted.of, lease, until: now });
         }
         reserved
     }
@@ -120,8 +120,8 @@ impl Model {
         let counted = lease::settle(&mut books, &mut lease, spent, now);
         if counted || found.is_none() {
             let minutes = if counted { 2 } else { 60 };
-            let kept_until = now.checked_add(SignedDuration::from_mins(minutes)).unwrap();
-            self.leases.insert(id, Kept { of, lease: lease.unwrap(), kept_until });
+            let until = now.checked_add(SignedDuration::from_mins(minutes)).unwrap();
+            self.leases.insert(id, Kept { of, lease: lease.unwrap(), until });
         }
         if counted {
             self.keep(of, books);
