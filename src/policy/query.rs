@@ -39,7 +39,12 @@ fn split(piece: &str) -> (&str, &str) {
 }
 
 fn is_named(piece: &str, name: &str) -> bool {
-    decode_form(split(piece).0).eq(name.bytes())
+    let spelled = split(piece).0;
+    // Nothing to decode, nearly always.
+    if spelled.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return decode_form(spelled).eq(name.bytes());
+    }
+    spelled == name
 }
 
 /// Decodes as HTML forms do: `%XX` is a byte, `+` a space.
