@@ -63,18 +63,24 @@ fn is_removed(name: &HeaderName) -> bool {
 
 /// Takes everything out of a request that must not reach an upstream.
 pub(super) fn strip(upstream: &mut RequestHeader) -> pingora::Result<()> {
-    let removed: Vec<HeaderName> = upstream.headers.keys().filter(|name| is_removed(name)).cloned().collect();
-    for name in &removed {
-        upstream.remove_header(name);
+    if upstream.headers.keys().any(is_removed) {
+        let removed: Vec<HeaderName> =
+            upstream.headers.keys().filter(|name| is_removed(name)).cloned().collect();
+        for name in &removed {
+            upstream.remove_header(name);
+        }
     }
-    let tainted = |name: &&HeaderName| {
-        upstream
-            .headers
-            .get_all(*name)
-            .iter()
-            .any(|value| contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes()))
-    };
-    let tainted: Vec<HeaderName> = upstream.headers.keys().filter(tainted).cloned().collect();
+    let tainted =
+        |value: &HeaderValue| contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes());
+    if !upstream.headers.values().any(tainted) {
+        return Ok(());
+    }
+    let tainted: Vec<HeaderName> = upstream
+        .headers
+        .keys()
+        .filter(|name| upstream.headers.get_all(*name).iter().any(tainted))
+        .cloned()
+        .collect();
     for name in tainted {
         let values: Vec<HeaderValue> = upstream.headers.get_all(&name).iter().cloned().collect();
         upstream.remove_header(&name);

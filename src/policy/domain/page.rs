@@ -179,6 +179,11 @@ impl Place {
 fn read(origins: &[&[u8]], referers: &[&[u8]]) -> Result<Said, Unclear> {
     let origin = single(origins)?;
     let referer = single(referers)?.filter(|value| !value.is_empty());
+    if let (Some(origin), Some(referer)) = (origin, referer)
+        && let Some(said) = plain::read_both(origin, referer)
+    {
+        return Ok(said);
+    }
     let page = referer.map(read_referer).transpose()?;
     let Some(text) = origin else {
         return Ok(

@@ -3,7 +3,7 @@
 //! Owns nothing but speed: what is read here reads the same through [`url::Url`], as the tests hold; whatever is not
 //! plain (capitals, escapes, addresses, `xn--`, dots in odd places) is left to that.
 
-use super::{HostName, Place, SchemeName};
+use super::{Clear, HostName, Place, Said, SchemeName};
 use crate::policy::domain::{Scheme, is_name};
 
 /// A plain URL in its parts.
@@ -25,6 +25,15 @@ impl From<Plain<'_>> for Place {
             path: if plain.path.is_empty() { "/" } else { plain.path }.to_owned(),
         }
     }
+}
+
+/// Reads a plain `Origin` and a plain `Referer` that agree; `None`: they are not such.
+pub(super) fn read_both(origin: &[u8], referer: &[u8]) -> Option<Said> {
+    let (text, own) = read(origin)?;
+    let (_, page) = read(referer)?;
+    let agree =
+        own.after.is_empty() && own.scheme == page.scheme && own.host == page.host && own.port == page.port;
+    agree.then(|| Said::Clear(Clear { place: page.into(), has_path: true, origin: Some(text.to_owned()) }))
 }
 
 /// Reads a plain URL; `None`: it is not plain.
