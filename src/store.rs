@@ -192,6 +192,29 @@ pub enum UsageRow {
     },
 }
 
+/// What is counted of a token or of an account, all of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// What is used and leased, for each pool.
+    pub counters: PerPool<Counter>,
+    /// Of what is used, the credits that count so only because a node has not come back, for each pool.
+    pub stranded: PerPool<Credits>,
+    /// The store's clock.
+    pub at: Timestamp,
+}
+
+impl Counted {
+    /// Of counters with what is stranded of them, as both stores keep them.
+    fn new(kept: &PerPool<(Counter, Credits)>, at: Timestamp) -> Self {
+        let PerPool { core, premium } = *kept;
+        Self {
+            counters: PerPool { core: core.0, premium: premium.0 },
+            stranded: PerPool { core: core.1, premium: premium.1 },
+            at,
+        }
+    }
+}
+
 /// How asking for passes of a throttle went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paced {
@@ -383,18 +406,11 @@ pub trait Store: Send + Sync + 'static {
         to: Timestamp,
     ) -> Result<Vec<UsageRow>, StoreError>;
 
-    /// Credits of a token that count as spent only because a node has not come back, for each pool.
-    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError>;
+    /// What is counted of a token.
+    async fn token_usage(&self, account: &AccountId, id: &TokenId) -> Result<Counted, StoreError>;
 
-    /// The counters of a token, for each pool, as of the store's clock, which is given besides.
-    async fn token_usage(
-        &self,
-        account: &AccountId,
-        id: &TokenId,
-    ) -> Result<(PerPool<Counter>, Timestamp), StoreError>;
-
-    /// The counters of an account, for each pool, as of the store's clock, which is given besides.
-    async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError>;
+    /// What is counted of an account: of all its tokens together.
+    async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

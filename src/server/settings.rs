@@ -4,8 +4,8 @@ use crate::config::{Config, Forwarded as ConfiguredForwarded, HostHeader as Conf
 use crate::config::{RedisTopology, RedisUrl, Server};
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
 use crate::proxy::{HostHeader, UpstreamSettings};
-use crate::store::redis::{Place, RedisServers};
 use crate::store::Retention;
+use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
 
 /// What the gate is told.
