@@ -9,10 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::ledger::Counter;
 use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::Account;
-use crate::policy::{AccountId, Credits, Operation, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
+use crate::policy::{AccountId, Credits, Operation, Policy, Pool, Token, TokenDigest, TokenId};
 
 pub mod embedded;
 pub mod keys;
@@ -22,7 +21,7 @@ pub mod seal;
 pub mod snapshot;
 mod usage;
 
-pub use usage::Retention;
+pub use usage::{Counted, Retention};
 
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -190,29 +189,6 @@ pub enum UsageRow {
         /// How many.
         count: u64,
     },
-}
-
-/// What is counted of a token or of an account, all of one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
-    /// What is used and leased, for each pool.
-    pub counters: PerPool<Counter>,
-    /// Of what is used, the credits that count so only because a node has not come back, for each pool.
-    pub stranded: PerPool<Credits>,
-    /// The store's clock.
-    pub at: Timestamp,
-}
-
-impl Counted {
-    /// Of counters with what is stranded of them, as both stores keep them.
-    fn new(kept: &PerPool<(Counter, Credits)>, at: Timestamp) -> Self {
-        let PerPool { core, premium } = *kept;
-        Self {
-            counters: PerPool { core: core.0, premium: premium.0 },
-            stranded: PerPool { core: core.1, premium: premium.1 },
-            at,
-        }
-    }
 }
 
 /// How asking for passes of a throttle went.

@@ -67,7 +67,8 @@ async fn a_settle_within_the_reclaim_window_that_was_told_counts_and_one_after_i
         let (too_late, _) = bench.take(&policy.id, 20).await;
         bench.pass(SignedDuration::from_secs(30));
         assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 2);
-        bench.pass(signed(window - Duration::from_micros(1)));
+        bench.pass(signed(window));
+        bench.pass(SignedDuration::from_micros(-1));
         bench.settle(&in_time, 1).await;
         bench.pass(SignedDuration::from_micros(1));
         for _ in 0..2 {
@@ -121,7 +122,8 @@ async fn the_shortest_retention_keeps_the_cells_of_the_longest_month_to_its_end(
     let (lost, _) = bench.take(&policy.id, 5).await;
     bench.pass(SignedDuration::from_mins(1));
     assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 1);
-    bench.pass(signed(days(30) - Duration::from_micros(1)));
+    bench.pass(signed(days(30)));
+    bench.pass(SignedDuration::from_micros(-1));
     let mut settled = settlement(&lost, 3);
     settled.cells[0].hour = time("2026-12-01T00:00:00Z").as_second();
     bench.store().settle(&[settled]).await.unwrap();
@@ -165,6 +167,9 @@ async fn what_an_account_has_stranded_is_the_sum_of_its_tokens(bench: Bench) {
     assert_eq!(stranded(&account_id()).await, (3, 5));
 }
 
+/// The cells of the embedded store.
+type Cells = TableDefinition<'static, (&'static str, &'static str, i64, &'static str), [u64; 3]>;
+
 /// Spoils what is kept of a token's day behind the store's back: to read it is an error.
 async fn spoil_day(bench: &mut Bench, id: &TokenId, day: &str) {
     if let Raw::Redis(server) = &bench.raw {
@@ -173,7 +178,6 @@ async fn spoil_day(bench: &mut Bench, id: &TokenId, day: &str) {
         let _: i64 = ask(&mut connection, &["HSET", &cells, "06|core|read|MY/CARS", "many"]).await;
         return;
     }
-    type Cells = TableDefinition<'static, (&'static str, &'static str, i64, &'static str), [u64; 3]>;
     bench.store = None;
     {
         let database = Database::create(bench.file()).unwrap();

@@ -14,6 +14,7 @@ use super::bench::{
 };
 use crate::harness::redis_server::{Options, RedisServer};
 
+mod copies;
 mod leases;
 
 fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
