@@ -328,3 +328,29 @@ async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
     assert!(metrics.contains("tollgate_store_errors_total{kind=\"unavailable\""), "{metrics}");
     assert_eq!(upstream.count(), 1);
 }
+
+#[tokio::test]
+async fn usage_is_kept_for_as_long_as_the_configuration_says() {
+    const DAY_MS: i64 = 86_400_000;
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
+    let store = format!("url: \"{}\", timeout: 10s", redis.url());
+    let plan = Plan::new(&upstream).store(&store).extra("usage: {retention: 100d}");
+    let mut gate = plan.extra("lease: {reclaim_window: 2h}").start().await;
+    let token = gate.token(limited(100)).await;
+    assert_eq!(gate.ask(Ask::get(&token.on(DATA))).await.status, 200);
+    gate.wait_used(&token, 1).await;
+    // Settled with the lease, so it is there once it is used for good; it goes away a hundred days after its day.
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut left = Vec::new();
+    for kind in ["cells", "active"] {
+        let mut find = redis::cmd("KEYS");
+        let keys: Vec<String> =
+            find.arg(format!("tg:*:{kind}:*")).query_async(&mut connection).await.unwrap();
+        for key in keys {
+            let ttl = redis::cmd("PTTL").arg(key).query_async::<i64>(&mut connection).await.unwrap();
+            left.push(ttl);
+        }
+    }
+    assert!(left.len() >= 2 && left.iter().all(|ms| (100 * DAY_MS..102 * DAY_MS).contains(ms)), "{left:?}");
+}
