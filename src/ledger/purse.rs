@@ -219,8 +219,10 @@ impl Purse {
 
     /// What is to be done about the leases in hand. Each wish is given out once; what came of it is told by
     /// [`Purse::settled`], [`Purse::shrunk`] or [`Purse::renewed`].
-    pub fn wishes(&mut self, now: Micros) -> Vec<Wish> {
-        let idle = now.saturating_sub(self.last_draw) >= IDLE;
+    ///
+    /// `cut`: the store is out of reach. Then what lies idle stays in hand: it is all there is to serve requests from.
+    pub fn wishes(&mut self, now: Micros, cut: bool) -> Vec<Wish> {
+        let idle = !cut && now.saturating_sub(self.last_draw) >= IDLE;
         let usable =
             self.held.iter().filter(|held| !held.leaving && now < held.ends && held.left() > 0).count();
         let mut wishes = Vec::new();

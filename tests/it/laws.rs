@@ -337,6 +337,28 @@ async fn law_6_a_start_while_the_store_is_down_serves_what_it_may_and_says_so() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_6_credits_in_hand_serve_a_known_token_also_after_a_pause() {
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
+    let mut node = plan(&upstream, &redis, "").start().await;
+    let token = node.token(limited(1_000_000)).await;
+    let crowd = Crowd::gather(vec![node.address], &token, 8);
+    wait_for("the crowd to be served", || async { crowd.seen.passed() > 2000 }).await;
+    let passed = crowd.disperse().await.passed();
+    redis.freeze();
+    // Long enough that an idle purse would have been given back.
+    let frozen = Instant::now();
+    while frozen.elapsed() < Duration::from_secs(4) {
+        let unknown = format!("{DATA}?token=pk_{:032x}", frozen.elapsed().as_nanos());
+        assert_eq!(node.ask(Ask::get(&unknown)).await.status, 503);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let served = node.ask(Ask::get(&token.on(DATA))).await;
+    assert_eq!(served.status, 200, "{}\n{}\n{}", served.text(), node.metrics().await, node.events());
+    redis.thaw();
+    node.wait_used(&token, passed + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_6_after_the_grace_time_nothing_known_is_trusted() {
     let (upstream, mut redis) = (Upstream::start().await, RedisServer::start());
     let mut node = plan(&upstream, &redis, "").extra("outage: {grace: 1s}").start().await;

@@ -172,7 +172,7 @@ pub(super) async fn tend(meter: Arc<Meter>, slots: Vec<Arc<PurseSlot>>) {
         {
             meter.runtime.spawn(ask(meter.clone(), slot.clone(), wish, true));
         }
-        for wish in slot.wishes(meter.now()) {
+        for wish in slot.wishes(meter.now(), meter.line.is_cut()) {
             match wish {
                 Wish::Settle { lease, .. } => settling.push((slot.clone(), lease)),
                 Wish::Renew { lease } => renewing.push((slot.clone(), lease)),

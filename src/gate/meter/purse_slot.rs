@@ -290,8 +290,8 @@ impl PurseSlot {
         state.exhausted = None;
     }
 
-    pub(super) fn wishes(&self, now: Micros) -> Vec<Wish> {
-        self.state.lock().purse.wishes(now)
+    pub(super) fn wishes(&self, now: Micros, cut: bool) -> Vec<Wish> {
+        self.state.lock().purse.wishes(now, cut)
     }
 
     /// The store has closed a lease.
