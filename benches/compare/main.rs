@@ -22,6 +22,7 @@ mod figures;
 mod http_upstream;
 mod load;
 mod matrix;
+mod outage;
 mod plan;
 mod process;
 mod propagation;
@@ -68,6 +69,9 @@ fn run() -> anyhow::Result<()> {
     }
     if plan.propagation {
         report.propagation = Some(propagation::measure(&plan, &upstream)?);
+    }
+    if plan.outage_part {
+        report.outage = Some(outage::measure(&plan, &upstream)?);
     }
     if plan.callgrind || plan.strace {
         report.counted = counted::measure(&plan, &upstream)?;

@@ -40,6 +40,9 @@ pub(crate) struct Plan {
     pub(crate) tokens: bool,
     /// How fast edits arrive.
     pub(crate) propagation: bool,
+    pub(crate) outage_part: bool,
+    /// How long the store stands still there.
+    pub(crate) outage: Duration,
     /// Instructions for each request, by valgrind: `BENCH_CALLGRIND=1`.
     pub(crate) callgrind: bool,
     /// System calls for each request: `BENCH_STRACE=1`.
@@ -57,7 +60,7 @@ impl Plan {
         let quick = is_on("BENCH_QUICK");
         let pick = |short: usize, long: usize| if quick { short } else { long };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let parts = env::var("BENCH_PARTS").unwrap_or_else(|_| "matrix,tokens,propagation".to_owned());
+        let parts = env::var("BENCH_PARTS").unwrap_or_else(|_| "matrix,tokens,propagation,outage".to_owned());
         let has = |part: &str| parts.split(',').any(|named| named.trim() == part);
         let millis = |short: usize, long: usize| Duration::from_millis(pick(short, long) as u64);
         let given = env::var_os("BENCH_TOLLGATE").map(PathBuf::from);
@@ -87,6 +90,8 @@ impl Plan {
             matrix: has("matrix"),
             tokens: has("tokens"),
             propagation: has("propagation"),
+            outage_part: has("outage"),
+            outage: millis(3_000, 10_000),
             callgrind: is_on("BENCH_CALLGRIND"),
             strace: is_on("BENCH_STRACE"),
             tollgate,
