@@ -134,12 +134,7 @@ impl Directory {
         if let Some(flight) = flights.get(&digest) {
             return Ok(flight.clone());
         }
-        if self.line.is_cut()
-            && self.line.silence().is_some_and(|silence| silence < Duration::from_millis(100))
-        {
-            return Err(Denial::StoreUnavailable);
-        }
-        if flights.len() >= WAITING {
+        if self.line.is_cut() || flights.len() >= WAITING {
             return Err(Denial::StoreUnavailable);
         }
         if !seen && !self.may_look_up() {

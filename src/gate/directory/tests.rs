@@ -107,7 +107,7 @@ impl Store for Shelf {
         tokio::sync::broadcast::channel(1).1
     }
     async fn epoch(&self, _: &AccountId) -> Answered<u64> {
-        away()
+        if self.down.load(Ordering::Acquire) { away() } else { Ok(1) }
     }
     async fn report_node(&self, _: &AccountId, _: &NodeReport, _: Duration) -> Answered<()> {
         away()
@@ -148,6 +148,7 @@ impl World {
         let shelf = Arc::new(Shelf::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let line = Arc::new(Line::new(shelf.clone(), metrics));
+        tokio::spawn(Line::watch(Arc::downgrade(&line), AccountId::default_account()));
         let settings = DirectorySettings { policies: 1000, grace: Duration::from_mins(1), patience };
         Self { shelf, directory: Directory::new(line, settings, Handle::current()) }
     }

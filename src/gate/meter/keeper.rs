@@ -40,6 +40,9 @@ pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, sho
     let begun = Instant::now();
     let mut pause = ASK_AGAIN.0;
     loop {
+        if meter.line.is_cut() {
+            return slot.unreachable();
+        }
         let lease = Ulid::generate();
         // Written down before it is asked for: a lease whose answer never comes is settled with nothing.
         if let Err(error) = meter.journal.begin(slot.entry(lease)) {
@@ -165,16 +168,18 @@ fn settlement(key: LeaseKey, cells: &[Cell]) -> Settlement {
 pub(super) async fn tend(meter: Arc<Meter>, slots: Vec<Arc<PurseSlot>>) {
     let mut settling = Vec::new();
     let mut renewing = Vec::new();
+    let cut = meter.line.is_cut();
     for slot in slots {
         if slot.is_paused(meter.now()) {
             continue;
         }
         if !slot.flush_bytes(&meter.journal)
+            && !cut
             && let Some(wish) = slot.wish_carrier(meter.now())
         {
             meter.runtime.spawn(ask(meter.clone(), slot.clone(), wish, true));
         }
-        for wish in slot.wishes(meter.now(), meter.line.is_cut()) {
+        for wish in slot.wishes(meter.now(), cut) {
             match wish {
                 Wish::Settle { lease, .. } => settling.push((slot.clone(), lease)),
                 Wish::Renew { lease } => renewing.push((slot.clone(), lease)),
