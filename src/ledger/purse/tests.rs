@@ -50,7 +50,7 @@ fn lease_size_falls_with_the_traffic() {
         }
     }
     let wants = spend_evenly(&mut purse, 3_600 * SECOND, 20, SECOND);
-    assert!(wants.iter().all(|want| *want <= 2), "{wants:?}");
+    assert!(wants.iter().all(|want| *want == HANDFUL), "{wants:?}");
 }
 
 #[test]
