@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::route::{Route, RouteTable};
 use crate::policy::{AccountId, LeakedSecret, Note, Policy, TokenId};
-use crate::store::Store;
 use crate::store::seal::Sealer;
+use crate::store::{NodeId, NodeReport, Store};
 use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics};
 
 mod cors;
@@ -107,6 +107,7 @@ pub struct Gate {
     meter: Arc<Meter>,
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
+    node: NodeId,
     routes: Vec<RouteMetrics>,
     no_route: RouteMetrics,
     epoch: watch::Receiver<u64>,
@@ -154,6 +155,7 @@ impl Gate {
             account: AccountId::default_account(),
             node,
             name: settings.node_name.clone(),
+            report_life: settings.directory.grace.max(NodeReport::SILENT_AFTER),
             epoch: watch::Sender::new(0),
         };
         let epoch = watch.epoch.subscribe();
@@ -170,6 +172,7 @@ impl Gate {
             meter,
             line,
             memory,
+            node,
             routes,
             no_route,
             epoch,
@@ -362,10 +365,26 @@ impl Gate {
     /// settlements are left.
     pub async fn drain(&self, patience: Duration) -> u64 {
         let left = self.meter.drain(patience).await;
+        self.say_farewell().await;
         if let Some(memory) = &self.memory {
             memory.keep(&self.directory, &self.line);
         }
         left
+    }
+
+    /// Takes this node's report back: it serves nobody any more, so no receipt has to wait for it.
+    async fn say_farewell(&self) {
+        let report = NodeReport {
+            node: self.node,
+            epoch: *self.epoch.borrow(),
+            seen_at: jiff::Timestamp::UNIX_EPOCH,
+            leased: self.meter.leased(),
+            name: self.settings.node_name.clone(),
+        };
+        let account = AccountId::default_account();
+        let told =
+            self.line.call("report_node", |store| store.report_node(&account, &report, Duration::ZERO));
+        let _ = tokio::time::timeout(self.settings.directory.patience, told).await;
     }
 
     /// The epoch this gate acts by: every change up to it is in force here.
