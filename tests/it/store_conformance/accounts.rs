@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tollgate::policy::record::Account;
+use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, PerPool, Policy, Pool, TokenKind};
 use tollgate::store::{Counted, Written};
 
@@ -17,7 +17,13 @@ super::on_both![
 ];
 
 fn account(bench: &Bench) -> Account {
-    Account { id: account_id(), created_at: bench.now(), budget: PerPool::default(), version: 1 }
+    Account {
+        id: account_id(),
+        created_at: bench.now(),
+        budget: PerPool::default(),
+        pay_as_you_go: PayAsYouGo::default(),
+        version: 1,
+    }
 }
 
 async fn makes_an_account_once(bench: Bench) {
