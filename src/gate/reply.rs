@@ -18,6 +18,9 @@ use crate::policy::{Denial, RateLimit};
 mod iex;
 pub(super) mod limits;
 
+/// What a 401 asks for (RFC 9110, 11.6.1).
+const CHALLENGE: &str = "Bearer realm=\"tollgate\"";
+
 /// A failure that is not the client's: the request was admitted, its upstream did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -94,7 +97,7 @@ pub fn answer(denial: &Denial) -> Answer {
         headers.push((header::ALLOW, allow.clone()));
     }
     if status == 401 {
-        headers.push((header::WWW_AUTHENTICATE, "Bearer realm=\"tollgate\"".to_owned()));
+        headers.push((header::WWW_AUTHENTICATE, CHALLENGE.to_owned()));
     }
     Answer { status, code: denial.code(), title, detail, retry_after, headers }
 }

@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn reads_flags_and_numbers_from_body_and_query() {
-        let bad = || Err(Denial::InvalidValues);
+        fn bad<T>() -> Result<Option<T>, Denial> {
+            Err(Denial::InvalidValues)
+        }
         // (body, query, flag `allow`, number `totalMessages`)
         let table = [
             ("[object Object]", "", Ok(None), Ok(None)),

@@ -4,6 +4,7 @@
 //! Owns which status and sentence each refusal has there. Where the original has no word for a refusal, the standard
 //! status and sentence are kept. It must not know how an answer is sent; that is [`super`]'s.
 
+use http::header;
 use pingora::http::ResponseHeader;
 
 use super::{Answer, answer as standard};
@@ -17,6 +18,9 @@ pub(super) fn answer(denial: &Denial) -> Answer {
     let mut answer = standard(denial);
     if let Some((status, sentence)) = wording(denial) {
         answer.status = status;
+        if status == 401 && !answer.headers.iter().any(|(name, _)| *name == header::WWW_AUTHENTICATE) {
+            answer.headers.push((header::WWW_AUTHENTICATE, super::CHALLENGE.to_owned()));
+        }
         sentence.clone_into(&mut answer.detail);
     }
     answer
