@@ -30,7 +30,6 @@ pub(super) struct Judge<'g> {
 }
 
 /// What is to be done with a request that was not refused.
-#[expect(clippy::large_enum_variant, reason = "one a request, moved once; a box would cost an allocation")]
 pub(super) enum Decision<'g> {
     /// Forward it.
     Pass(Pass),

@@ -218,14 +218,14 @@ impl Desk<'_> {
                 let allow = form::flag(form, target, "allow")?.ok_or(Denial::InvalidValues)?;
                 self.pay_as_you_go(&policy.account, allow).await
             }
-            Endpoint::MessageBudget => match form::number(form, target, "totalMessages")? {
-                Some(total) => self.message_budget(&policy.account, total).await,
-                // Both public clients ask here for pay-as-you-go.
-                None => {
-                    let allow = form::flag(form, target, "allow")?.ok_or(Denial::InvalidValues)?;
-                    self.pay_as_you_go(&policy.account, allow).await
+            Endpoint::MessageBudget => {
+                if let Some(total) = form::number(form, target, "totalMessages")? {
+                    return self.message_budget(&policy.account, total).await;
                 }
-            },
+                // Both public clients ask here for pay-as-you-go.
+                let allow = form::flag(form, target, "allow")?.ok_or(Denial::InvalidValues)?;
+                self.pay_as_you_go(&policy.account, allow).await
+            }
             Endpoint::Status => Ok(status()),
         }
     }

@@ -145,36 +145,30 @@ async fn odd_requests_pass() {
     let (upstream, mut gate) = gate().await;
     let token = gate.token(json!({"datasets": [{"dataset": "MY/*", "operations": ["read", "write"]}]})).await;
     let value = token.value.as_str();
-    // (method, target with T for the token, headers, body, what the upstream saw)
-    let table: &[(&str, &str, &[(&str, &str)], &str, &str)] = &[
-        ("GET", "/v1/data/CORE/QUOTE/AAPL?token=T&limit=1", &[], "", "/v1/data/CORE/QUOTE/AAPL?limit=1"),
+    // (method, target with T for the token, content type, body, what the upstream saw)
+    let table = [
+        ("GET", "/v1/data/CORE/QUOTE/AAPL?token=T&limit=1", "", "", "/v1/data/CORE/QUOTE/AAPL?limit=1"),
         (
             "GET",
             "/v1/data/CORE/QUOTE/AAPL?a=1&token=T&limit=1",
-            &[],
+            "",
             "",
             "/v1/data/CORE/QUOTE/AAPL?a=1&limit=1",
         ),
-        ("GET", "/v1/data/CORE/QUOTE/AAPL?limit=1&&token=T", &[], "", "/v1/data/CORE/QUOTE/AAPL?limit=1&"),
-        ("GET", "/v1/data/CORE/QUOTE/AAPL?&token=T", &[], "", "/v1/data/CORE/QUOTE/AAPL?"),
-        ("GET", "/stable/data/CORE/QUOTE/AAPL/?token=T", &[], "", "/stable/data/CORE/QUOTE/AAPL"),
-        ("GET", "//beta//data/CORE/QUOTE/AAPL?token=T", &[], "", "/beta/data/CORE/QUOTE/AAPL"),
-        ("GET", "/latest/data/CORE/QUOTE/AAPL,MSFT?token=T", &[], "", "/latest/data/CORE/QUOTE/AAPL,MSFT"),
-        ("GET", "/v1/data/CORE/QUOTE/AAPL%2CMSFT?token=T", &[], "", "/v1/data/CORE/QUOTE/AAPL%2CMSFT"),
-        ("GET", "/v1/data/MY/CARS,BIKES/a,b?token=T", &[], "", "/v1/data/MY/CARS,BIKES/a,b"),
-        ("GET", "/v1/data/MY/CARS?token=T", &[("Content-Type", "undefined")], "", "/v1/data/MY/CARS"),
-        (
-            "POST",
-            "/v1/data/MY/CARS?token=T",
-            &[("Content-Type", "application/json")],
-            "[object Object]",
-            "/v1/data/MY/CARS",
-        ),
+        ("GET", "/v1/data/CORE/QUOTE/AAPL?limit=1&&token=T", "", "", "/v1/data/CORE/QUOTE/AAPL?limit=1&"),
+        ("GET", "/v1/data/CORE/QUOTE/AAPL?&token=T", "", "", "/v1/data/CORE/QUOTE/AAPL?"),
+        ("GET", "/stable/data/CORE/QUOTE/AAPL/?token=T", "", "", "/stable/data/CORE/QUOTE/AAPL"),
+        ("GET", "//beta//data/CORE/QUOTE/AAPL?token=T", "", "", "/beta/data/CORE/QUOTE/AAPL"),
+        ("GET", "/latest/data/CORE/QUOTE/AAPL,MSFT?token=T", "", "", "/latest/data/CORE/QUOTE/AAPL,MSFT"),
+        ("GET", "/v1/data/CORE/QUOTE/AAPL%2CMSFT?token=T", "", "", "/v1/data/CORE/QUOTE/AAPL%2CMSFT"),
+        ("GET", "/v1/data/MY/CARS,BIKES/a,b?token=T", "", "", "/v1/data/MY/CARS,BIKES/a,b"),
+        ("GET", "/v1/data/MY/CARS?token=T", "undefined", "", "/v1/data/MY/CARS"),
+        ("POST", "/v1/data/MY/CARS?token=T", "application/json", "[object Object]", "/v1/data/MY/CARS"),
     ];
-    for (method, target, headers, body, expected) in table {
-        let mut ask = Ask::new(method, &target.replace("=T", &format!("={value}"))).body(*body);
-        for (name, value) in *headers {
-            ask = ask.header(name, value);
+    for (method, target, content_type, body, expected) in table {
+        let mut ask = Ask::new(method, &target.replace("=T", &format!("={value}"))).body(body);
+        if !content_type.is_empty() {
+            ask = ask.header("Content-Type", content_type);
         }
         let answer = gate.ask(ask).await;
         let seen = upstream.seen().pop().expect("a request");
@@ -183,9 +177,7 @@ async fn odd_requests_pass() {
             (200, expected.trim_end_matches('?')),
             "{target}"
         );
-        for (name, value) in *headers {
-            assert_eq!(seen.header(name), Some(*value), "{target}");
-        }
+        assert_eq!(seen.header("content-type").unwrap_or_default(), content_type, "{target}");
         assert_eq!(seen.body_length, body.len(), "{target}");
     }
     assert_eq!(upstream.count(), table.len());

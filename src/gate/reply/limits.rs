@@ -80,14 +80,9 @@ struct Items(String);
 
 impl Items {
     fn add(&mut self, pieces: &[&str]) {
-        if self.0.is_empty() {
-            self.0.reserve(64);
-        } else {
-            self.0.push_str(", ");
-        }
-        for piece in pieces {
-            self.0.push_str(piece);
-        }
+        // A text without room to spare becomes a header's value without another allocation.
+        let item = pieces.concat();
+        self.0 = if self.0.is_empty() { item } else { [self.0.as_str(), ", ", item.as_str()].concat() };
     }
 
     /// Never more than `burst + rate × t` pass in a time t. The burst is told as the quota, and as its window the time in

@@ -116,13 +116,11 @@ impl<'f> Reader<'f> {
 
     /// A record from before there was pay-as-you-go says nothing of it.
     fn quota(&self) -> Result<PayAsYouGo, BadRecord> {
-        match self.text("core_quota")? {
-            "none" => Ok(PayAsYouGo::On { quota: None }),
-            _ => {
-                let quota = self.limit("core_quota")?;
-                Ok(quota.map_or(PayAsYouGo::Off, |limit| PayAsYouGo::On { quota: Some(limit) }))
-            }
+        if self.text("core_quota")? == "none" {
+            return Ok(PayAsYouGo::On { quota: None });
         }
+        let quota = self.limit("core_quota")?;
+        Ok(quota.map_or(PayAsYouGo::Off, |limit| PayAsYouGo::On { quota: Some(limit) }))
     }
 
     fn requests(&self, field: &str) -> Result<Option<u32>, BadRecord> {

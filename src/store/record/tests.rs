@@ -113,7 +113,12 @@ proptest! {
         let account = Account { id: AccountId::parse(&id).unwrap(), created_at, budget, pay_as_you_go, version };
         let fields = account_fields(&account);
         prop_assert_eq!(fields.len(), ACCOUNT_FIELDS.len());
-        prop_assert_eq!(parse_account(&fields, &account.id), Ok(account));
+        prop_assert_eq!(parse_account(&fields, &account.id), Ok(account.clone()));
+        // As it was written before there was pay-as-you-go.
+        let mut earlier = fields;
+        earlier.remove("core_quota");
+        let read = parse_account(&earlier, &account.id);
+        prop_assert_eq!(read, Ok(Account { pay_as_you_go: PayAsYouGo::Off, ..account }));
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Drop for Sample {
 fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (told, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{:?}: {}\n{told}\n{why}", command.get_program(), output.status);
+    assert!(output.status.success(), "{}\n{told}\n{why}", output.status);
     told.into_owned()
 }
 
@@ -126,7 +126,7 @@ async fn world(installed: &Path) -> World {
 }
 
 /// What both clients are given, and are refused.
-async fn assert_served(world: &World, told: &Value) {
+fn assert_served(world: &World, told: &Value) {
     let value = |step: &str| {
         assert!(told[step]["value"] != Value::Null, "{step}: {}", told[step]);
         &told[step]["value"]
@@ -134,7 +134,10 @@ async fn assert_served(world: &World, told: &Value) {
     assert_eq!(value("quote")["symbol"], "AAPL");
     assert!(value("chart").as_array().is_some_and(|days| days.len() > 10), "{}", told["chart"]);
     let batch = value("batch");
-    assert_eq!((&batch["AAPL"]["quote"]["symbol"], &batch["MSFT"]["quote"]["symbol"]), (&json!("AAPL"), &json!("MSFT")));
+    assert_eq!(
+        (&batch["AAPL"]["quote"]["symbol"], &batch["MSFT"]["quote"]["symbol"]),
+        (&json!("AAPL"), &json!("MSFT"))
+    );
     assert!(batch["MSFT"]["chart"].is_array(), "{batch}");
     assert_eq!(value("batch_of_one")["quote"]["symbol"], "AAPL");
     assert_eq!(value("read").as_array().map(Vec::len), Some(2));
@@ -176,7 +179,7 @@ async fn iexjs_from_its_registry_notices_nothing() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/dialect_iex/iexjs.js");
     let told = run(Command::new("node").arg(script).arg(world.told.to_string()));
     let told: Value = serde_json::from_str(&told).expect("what each step gave");
-    assert_served(&world, &told).await;
+    assert_served(&world, &told);
     assert_eq!(told["read_core"]["value"].as_array().map(Vec::len), Some(2), "{}", told["read_core"]);
     assert!(told["list"]["value"].is_array(), "{}", told["list"]);
     assert_eq!(told["domain_read"]["error"], told["domain"]["error"]);
@@ -190,7 +193,11 @@ async fn pyex_from_its_registry_notices_nothing() {
     let told = run(Command::new(folder.join("bin/python")).arg(script).arg(world.told.to_string()));
     let (_, told) = told.split_once("RESULT ").expect("a result");
     let told: Value = serde_json::from_str(told).expect("what each step gave");
-    assert_served(&world, &told).await;
+    assert_served(&world, &told);
     assert_eq!(told["read_limited"]["value"].as_array().map(Vec::len), Some(1), "{}", told["read_limited"]);
-    assert_eq!(told["budget_in_body"]["value"]["overageCircuitBreaker"], 2_000_000, "{}", told["budget_in_body"]);
+    assert_eq!(
+        told["budget_in_body"]["value"]["overageCircuitBreaker"], 2_000_000,
+        "{}",
+        told["budget_in_body"]
+    );
 }

@@ -74,7 +74,7 @@ steps = {
     "usage": lambda: secret.usage(),
     "messages": lambda: secret.usage("messages"),
     "metadata": lambda: secret.metadata(),
-    "status": lambda: good.status(),
+    "status": lambda: pyEX.status(token=world["good"], version="v1"),
     "budget": lambda: post("account/messagebudget?totalMessages=1000000", world["secret"]),
     "pay_as_you_go": lambda: post("account/messagebudget?allow=True", world["secret"]),
     "budget_in_body": lambda: body_only("account/messagebudget", {"totalMessages": 2000000}),

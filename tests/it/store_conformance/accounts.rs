@@ -96,6 +96,14 @@ async fn edits_of_an_account_need_its_version(bench: Bench) {
     assert_eq!(store.put_account(&edit).await.unwrap(), Written::Done { version: 2 });
     assert_eq!(store.put_account(&edit).await.unwrap(), Written::Conflict { version: 2 });
     edit.version = 2;
+    for pay_as_you_go in
+        [PayAsYouGo::On { quota: limit("5/day") }, PayAsYouGo::On { quota: None }, PayAsYouGo::Off]
+    {
+        edit.pay_as_you_go = pay_as_you_go;
+        assert!(matches!(store.put_account(&edit).await.unwrap(), Written::Done { .. }));
+        edit.version += 1;
+        assert_eq!(store.get_account(&account_id()).await.unwrap(), Some(edit.clone()));
+    }
     assert_eq!(store.get_account(&account_id()).await.unwrap(), Some(edit.clone()));
     edit.id = AccountId::parse("nobody").unwrap();
     assert_eq!(store.put_account(&edit).await.unwrap(), Written::Missing);
