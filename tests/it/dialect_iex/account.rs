@@ -204,6 +204,36 @@ async fn the_body_of_an_account_request_does_not_run_into_the_next_request() {
 }
 
 #[tokio::test]
+async fn bodies_come_in_pieces_or_never() {
+    let (upstream, gate) = gate().await;
+    let head = "POST /v1/account/messagebudget HTTP/1.1\r\nHost: x\r\n";
+    let body = json!({"token": gate.secret(), "totalMessages": 5}).to_string();
+    let (one, two) = body.split_at(20);
+    let mut connection = Connection::open(gate.address).await;
+    let chunks = format!("{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n", one.len(), two.len());
+    connection.write(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes()).await.unwrap();
+    assert_eq!(connection.read(false).await.unwrap().json(), json!({"overageCircuitBreaker": 5}));
+    // Half a body: the gate waits for some seconds, does without, and closes.
+    let mut connection = Connection::open(gate.address).await;
+    connection.write(format!("{head}Content-Length: {}\r\n\r\n{one}", body.len()).as_bytes()).await.unwrap();
+    let answer = connection.read(false).await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_page_may_ask_before_it_posts() {
+    let (upstream, gate) = gate().await;
+    let preflight = Ask::new("OPTIONS", "/v1/account/payasyougo")
+        .header("Origin", "https://www.example.com")
+        .header("Access-Control-Request-Method", "POST")
+        .header("Access-Control-Request-Headers", "content-type");
+    let answer = gate.ask(preflight).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-methods")), (204, Some("POST")));
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
 async fn anybody_may_ask_whether_it_is_up() {
     let (upstream, gate) = gate().await;
     let answer = gate.ask(Ask::get("/v1/status")).await;
