@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::route::{Route, RouteTable};
-use crate::policy::{AccountId, LeakedSecret, Note, Policy, TokenId};
+use crate::policy::{AccountId, Denial, LeakedSecret, Note, Policy, TokenId};
 use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
 use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics};
@@ -39,6 +39,7 @@ mod identity;
 mod line;
 mod memory;
 mod meter;
+mod own;
 mod pass;
 pub mod reply;
 mod step;
@@ -56,15 +57,18 @@ use facts::Request;
 use line::Line;
 use memory::Memory;
 use meter::Meter;
-use reply::Failure;
+use own::Own;
+use reply::{Answer, Dialect, Failure};
 use step::Watch;
-use visit::{Active, Verdict};
+use visit::{Active, Trail, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Which path serves which data.
     pub routes: RouteTable,
+    /// How refusals are told, and which account endpoints there are.
+    pub dialect: Dialect,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// What a secret token from a browser leads to.
@@ -102,6 +106,7 @@ pub enum GateError {
 /// The gate.
 pub struct Gate {
     settings: Settings,
+    own: Own,
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     meter: Arc<Meter>,
@@ -166,6 +171,7 @@ impl Gate {
         let marked = Mutex::default();
         let active = Arc::default();
         Ok(Self {
+            own: Own::new(settings.dialect, &settings.routes),
             settings,
             store,
             directory,
@@ -196,11 +202,24 @@ impl Gate {
     }
 
     fn judge(&self) -> Judge<'_> {
-        Judge { settings: &self.settings, directory: &self.directory, meter: &self.meter }
+        let Self { settings, directory, meter, line, own, .. } = self;
+        Judge { settings, directory, meter, line, own }
+    }
+
+    /// What a refused client is told, with the limit that decided.
+    fn answer(&self, denial: &Denial, trail: &Trail) -> Answer {
+        let mut answer = reply::answer_in(self.settings.dialect, denial);
+        if let (Some(policy), Some((_, route))) = (&trail.policy, &trail.route) {
+            answer.headers.extend(reply::limits::of_refusal(denial, policy, route.credits.0));
+        }
+        answer
     }
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        if self.settings.dialect == Dialect::Iex {
+            visit.trail.form = self.own.read_form(session).await;
+        }
         let target = facts::raw_target(session);
         let request = Request::read(session, &target);
         let page = request.page();
@@ -212,7 +231,7 @@ impl Gate {
         visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
         match decision {
             Ok(Decision::Pass(pass)) => {
-                self.tell(&pass, visit.trail.policy.as_deref());
+                self.tell(pass.permit().notes(), visit.trail.policy.as_deref());
                 visit.verdict = Verdict::Passed(pass);
                 Ok(false)
             }
@@ -225,12 +244,19 @@ impl Gate {
                     .await?;
                 Ok(true)
             }
+            Ok(Decision::Answer(told, notes)) => {
+                self.tell(&notes, visit.trail.policy.as_deref());
+                visit.verdict = Verdict::Answered;
+                reply::send_json(session, &told, &visit.request_id, visit.origin.as_ref()).await?;
+                Ok(true)
+            }
             Err(denial) => {
-                let answer = reply::answer(&denial);
+                let answer = self.answer(&denial, &visit.trail);
                 let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
                 self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
-                reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await?;
+                let origin = visit.origin.as_ref();
+                reply::send(self.settings.dialect, session, &answer, &visit.request_id, origin).await?;
                 Ok(true)
             }
         }
@@ -285,7 +311,8 @@ impl Gate {
         visit.answered = Some(now);
         let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
         pass.begin_response(response.status.as_u16());
-        reply::credit_headers(response, &pass.standing())?;
+        let rate = visit.trail.policy.as_deref().and_then(|policy| policy.rate_limit);
+        reply::credit_headers(self.settings.dialect, response, pass, rate)?;
         response.insert_header("X-Request-Id", visit.request_id.as_str())?;
         cors::decorate(response, visit.origin.as_ref())
     }
@@ -343,7 +370,8 @@ impl Gate {
             return 0;
         }
         let answer = reply::answer_failure(failure);
-        match reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await {
+        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
             Ok(()) => answer.status,
             Err(_) => 0,
         }
@@ -401,8 +429,8 @@ impl Gate {
         self.metrics.render()
     }
 
-    fn tell(&self, pass: &Pass, policy: Option<&Policy>) {
-        for note in pass.permit().notes() {
+    fn tell(&self, notes: &[Note], policy: Option<&Policy>) {
+        for note in notes {
             match note {
                 Note::DomainReported(_) => self.metrics.domain_reported(),
                 Note::SecretFromBrowser => {

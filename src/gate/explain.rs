@@ -10,6 +10,8 @@ use super::Gate;
 use super::decision::{Located, credential, from_browser, note_errand};
 use super::explanation::{Explainer, Explanation, Question, Step};
 use super::facts::Request;
+use super::own::Endpoint;
+use super::reply::Dialect;
 use super::visit::Trail;
 use super::{cors, reply};
 use crate::policy::route::Errand;
@@ -40,7 +42,7 @@ impl Explainer for Gate {
             headers: &asked.headers,
             peer: question.client,
         };
-        let mut book = Book::default();
+        let mut book = Book { dialect: self.settings.dialect, ..Book::default() };
         let mut trail = Trail { client: question.client, ..Trail::default() };
         let Some(located) = book.locate(self.judge().locate(&request, &mut trail)) else {
             return Ok(book.finish(&trail));
@@ -56,11 +58,17 @@ impl Explainer for Gate {
         let errand = located.route.errand(&located.target, request.method);
         let Some(errand) = book.keep("method", errand) else { return Ok(book.finish(&trail)) };
         note_errand(&mut trail, &errand);
+        if located.own.is_some_and(Endpoint::is_open) {
+            return Ok(book.finish(&trail));
+        }
         let Some((policy, from_browser)) = self.find(&question, &request, &located, &mut book).await? else {
             return Ok(book.finish(&trail));
         };
         trail.policy = Some(policy.clone());
         self.weigh(&request, &errand, &policy, from_browser, &mut book).await?;
+        if let Some(endpoint) = located.own {
+            book.keep("data_access", endpoint.check_kind(&policy));
+        }
         book.price(&errand);
         Ok(book.finish(&trail))
     }
@@ -86,7 +94,8 @@ impl Gate {
                 request.headers.contains_key(header::ORIGIN) && stored.policy.kind == TokenKind::Secret;
             return Ok(Some((Arc::new(stored.policy), browser)));
         }
-        let Some(presented) = book.keep("credential", credential(request, &located.query_tokens)) else {
+        let Some(presented) = book.keep("credential", credential(request, &located.query_tokens, None))
+        else {
             return Ok(None);
         };
         let Some(policy) = self.store.find_token(&presented.token.digest()).await? else {
@@ -200,6 +209,7 @@ impl Asked {
 /// Keeps what each check found; the first refusal decides.
 #[derive(Default)]
 struct Book {
+    dialect: Dialect,
     steps: Vec<Step>,
     denial: Option<Denial>,
     pool: Option<&'static str>,
@@ -272,7 +282,7 @@ impl Book {
                 None => Step { check, outcome: "not_reached", code: None, detail: None },
             });
         }
-        let answer = self.denial.as_ref().map(reply::answer);
+        let answer = self.denial.as_ref().map(|denial| reply::answer_in(self.dialect, denial));
         Explanation {
             pass: answer.is_none(),
             status: answer.as_ref().map_or(200, |answer| answer.status),

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use http::{HeaderValue, Method};
 
+use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
 use crate::policy::route::Route;
@@ -22,6 +23,8 @@ pub(super) struct Trail {
     pub(super) operation: Option<Operation>,
     pub(super) policy: Option<Arc<Policy>>,
     pub(super) client: Option<std::net::IpAddr>,
+    /// The body of a request for an account endpoint.
+    pub(super) form: Option<Form>,
 }
 
 impl Trail {
@@ -43,6 +46,7 @@ pub(super) enum Verdict {
     #[default]
     Undecided,
     Preflight,
+    Answered,
     Denied(Denial),
     Passed(Pass),
 }
@@ -122,6 +126,7 @@ impl Visit {
         match &self.verdict {
             Verdict::Undecided => "undecided",
             Verdict::Preflight => "preflight",
+            Verdict::Answered => "answered",
             Verdict::Denied(denial) => denial.code(),
             Verdict::Passed(_) => "pass",
         }

@@ -33,7 +33,9 @@
 //! | `sealed` | the value sealed ([`super::seal`]); secret tokens only; empty: not kept | | given | no |
 //! | `former` | JSON: `[{"digest": HEX, "until": µs}]`, values still in their grace | µs since the epoch | `[]` | no |
 //!
-//! An account's record: `id`, `created_at`, `core_budget`, `premium_budget`, `version`, in the same forms.
+//! An account's record: `id`, `created_at`, `core_budget`, `premium_budget`, `version`, in the same forms, and
+//! `core_quota`: empty while pay-as-you-go is off, else the core budget to go back to or `none`; may be missing in records
+//! from before there was one.
 
 use std::collections::BTreeMap;
 
@@ -61,6 +63,9 @@ pub enum ChangedBy {
     /// Its own step: counting versions, rotating, marking.
     Step,
 }
+
+/// Fields that came later, and what a record from before says by not having them.
+pub const LATER_FIELDS: [(&str, &str); 1] = [("core_quota", "")];
 
 /// The fields of a token's record, as in the table above.
 pub const TOKEN_FIELDS: [(&str, ChangedBy); 23] = [
@@ -90,11 +95,12 @@ pub const TOKEN_FIELDS: [(&str, ChangedBy); 23] = [
 ];
 
 /// The fields of an account's record.
-pub const ACCOUNT_FIELDS: [(&str, ChangedBy); 5] = [
+pub const ACCOUNT_FIELDS: [(&str, ChangedBy); 6] = [
     ("id", ChangedBy::Nothing),
     ("created_at", ChangedBy::Nothing),
     ("core_budget", ChangedBy::Put),
     ("premium_budget", ChangedBy::Put),
+    ("core_quota", ChangedBy::Put),
     ("version", ChangedBy::Step),
 ];
 

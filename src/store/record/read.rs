@@ -5,10 +5,10 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{ACCOUNT_FIELDS, ChangedBy, Fields, Former, Kept, TOKEN_FIELDS, TokenRecord};
+use super::{ACCOUNT_FIELDS, ChangedBy, Fields, Former, Kept, LATER_FIELDS, TOKEN_FIELDS, TokenRecord};
 use crate::policy::cost::{MAX_CREDITS, MAX_RATE};
 use crate::policy::domain::DomainRules;
-use crate::policy::record::Account;
+use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::token::mask_tokens;
 use crate::policy::{
     AccountId, DomainMode, Grant, Limit, PerPool, Policy, Pool, RateLimit, Status, Token, TokenDigest,
@@ -49,13 +49,19 @@ struct RawFormer {
     until: i64,
 }
 
+/// What a record says by not having a field that came later.
+fn later(field: &str) -> Option<&'static str> {
+    LATER_FIELDS.iter().find(|(name, _)| *name == field).map(|(_, text)| *text)
+}
+
 /// Reads fields by name.
 struct Reader<'f>(&'f Fields);
 
 impl<'f> Reader<'f> {
     /// A reader of fields that are exactly those of the table.
     fn new(fields: &'f Fields, table: &[(&str, ChangedBy)]) -> Result<Self, BadRecord> {
-        if let Some((missing, _)) = table.iter().find(|(name, _)| !fields.contains_key(*name)) {
+        let absent = |name: &str| !fields.contains_key(name) && later(name).is_none();
+        if let Some((missing, _)) = table.iter().find(|(name, _)| absent(name)) {
             return Err(BadRecord::new(missing, "is missing"));
         }
         let unknown = fields.keys().find(|name| !table.iter().any(|(known, _)| known == name));
@@ -64,7 +70,11 @@ impl<'f> Reader<'f> {
     }
 
     fn text(&self, field: &str) -> Result<&'f str, BadRecord> {
-        self.0.get(field).map(String::as_str).ok_or_else(|| BadRecord::new(field, "is missing"))
+        self.0
+            .get(field)
+            .map(String::as_str)
+            .or_else(|| later(field))
+            .ok_or_else(|| BadRecord::new(field, "is missing"))
     }
 
     fn read<T>(
@@ -102,6 +112,15 @@ impl<'f> Reader<'f> {
             let limit = Limit::parse(fields.text(field)?);
             limit.map_err(|problem| BadRecord::new(field, format_args!("is not a limit: {problem}")))
         })
+    }
+
+    /// A record from before there was pay-as-you-go says nothing of it.
+    fn quota(&self) -> Result<PayAsYouGo, BadRecord> {
+        if self.text("core_quota")? == "none" {
+            return Ok(PayAsYouGo::On { quota: None });
+        }
+        let quota = self.limit("core_quota")?;
+        Ok(quota.map_or(PayAsYouGo::Off, |limit| PayAsYouGo::On { quota: Some(limit) }))
     }
 
     fn requests(&self, field: &str) -> Result<Option<u32>, BadRecord> {
@@ -256,6 +275,7 @@ pub(in crate::store) fn parse_account(fields: &Fields, id: &AccountId) -> Result
         id: fields.read("id", AccountId::parse, "an account's name")?,
         created_at: fields.time("created_at")?,
         budget: PerPool { core: fields.limit("core_budget")?, premium: fields.limit("premium_budget")? },
+        pay_as_you_go: fields.quota()?,
         version: fields.version()?,
     };
     if account.id == *id {
