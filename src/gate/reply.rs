@@ -121,6 +121,16 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
         Denial::DatasetDenied { dataset, operation } => {
             (403, "Data set denied", format!("The API token may not {operation} the data set {dataset}."))
         }
+        Denial::IdempotencyKeyInvalid => text(
+            400,
+            "Idempotency key invalid",
+            "Send one Idempotency-Key of 1 to 255 printable ASCII characters, or none.",
+        ),
+        Denial::IdempotencyKeyReused => text(
+            422,
+            "Idempotency key reused",
+            "This Idempotency-Key was used for another request. Use a new key for each request that is not a retry.",
+        ),
         Denial::RateLimited { .. } => text(
             429,
             "Rate limited",

@@ -53,6 +53,10 @@ pub enum Denial {
         /// What was to be done.
         operation: Operation,
     },
+    /// The `Idempotency-Key` is no key: empty, too long, doubled.
+    IdempotencyKeyInvalid,
+    /// The `Idempotency-Key` was used for another request.
+    IdempotencyKeyReused,
     /// Too many requests in a time.
     RateLimited {
         /// After how long one more is let through.
@@ -96,6 +100,8 @@ impl Denial {
             Self::CoreDenied => "core_denied",
             Self::PremiumDenied => "premium_denied",
             Self::DatasetDenied { .. } => "dataset_denied",
+            Self::IdempotencyKeyInvalid => "idempotency_key_invalid",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::RateLimited { .. } => "rate_limited",
             Self::CreditsExhausted { .. } => "credits_exhausted",
             Self::BudgetExhausted { .. } => "budget_exhausted",
