@@ -144,7 +144,7 @@ impl Gate {
             ),
         }
         let pool = errand.route.access.pool();
-        let cost = errand.route.credits;
+        let cost = errand.route.price.hold(errand.items).credits;
         let (used, now) = self.store.token_usage(&policy.account, &policy.id).await?;
         let account = self.store.get_account(&policy.account).await?;
         let (account_used, _) = self.store.account_usage(&policy.account).await?;
@@ -261,7 +261,7 @@ impl Book {
 
     fn price(&mut self, errand: &Errand<'_>) {
         self.pool = Some(errand.route.access.pool().as_str());
-        self.credits = Some(errand.route.credits.0);
+        self.credits = Some(errand.route.price.hold(errand.items).credits.0);
     }
 
     fn finish(mut self, trail: &Trail) -> Explanation {
