@@ -61,6 +61,12 @@ impl Events {
                 left -= 1;
                 self.begun = true;
             }
+            if starts && chunk.get(at..).is_some_and(|rest| rest.starts_with(b"data:")) {
+                // Most lines of most streams.
+                (self.data, self.line) = (true, Line::Rest);
+                at += b"data:".len();
+                continue;
+            }
             let counted = self.count;
             let was_begun = self.begun;
             self.step(byte);

@@ -10,9 +10,10 @@ pub struct Frames {
     part: Part,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Part {
     /// The first byte of a frame comes next.
+    #[default]
     Opcode,
     /// The byte with the short length comes next.
     Length,
@@ -20,12 +21,6 @@ enum Part {
     LongLength { left: u8, length: u64, masked: bool },
     /// So many bytes of key and payload are to come.
     Payload(u64),
-}
-
-impl Default for Part {
-    fn default() -> Self {
-        Self::Opcode
-    }
 }
 
 impl Frames {

@@ -74,34 +74,36 @@ impl Elements {
 
     /// Takes a block of which `len` bytes are the text's.
     fn take(&mut self, block: &[u8; BLOCK], len: usize) {
-        let escaped = self.escaped_bits(bits(block, b'\\', 0), len);
-        let inside = prefix_xor(bits(block, b'"', 0) & !escaped) ^ self.in_string;
+        // Without an early end, so that the compiler uses vectors here too.
+        let any = block.iter().fold(0, |any, byte| any | u8::from(*byte == b'\\'));
+        let backslashes = if any == 0 { 0 } else { bits(block, |byte| byte == b'\\') };
+        let escaped = self.escaped_bits(backslashes, len);
+        let inside = prefix_xor(bits(block, |byte| byte == b'"') & !escaped) ^ self.in_string;
         self.in_string = 0u64.wrapping_sub(inside >> 63);
-        // `[` and `{`, `]` and `}` differ in one bit.
         let meaning = !inside & !escaped;
-        let opens = bits(block, b'{', 0x20) & meaning;
-        let closes = bits(block, b'}', 0x20) & meaning;
-        if self.depth > u64::from(closes.count_ones()) + 1 {
-            // Deep within an element, whatever order the brackets stand in.
-            self.depth += u64::from(opens.count_ones());
-            self.depth -= u64::from(closes.count_ones());
-            return;
+        // `[` and `{`, `]` and `}` differ in one bit.
+        let brackets = bits(block, |byte| matches!(byte | 0x20, b'{' | b'}')) & meaning;
+        if self.depth > u64::from(brackets.count_ones()) + 1 {
+            self.walk::<false>(block, brackets, 0);
+        } else {
+            let commas = bits(block, |byte| byte == b',') & meaning;
+            self.walk::<true>(block, brackets, commas);
         }
-        self.walk(opens, closes, bits(block, b',', 0) & meaning);
     }
 
-    /// Goes from bracket to bracket and counts the commas of the array itself.
-    fn walk(&mut self, opens: u64, closes: u64, commas: u64) {
-        let mut brackets = opens | closes;
+    /// Goes from bracket to bracket and counts the commas of the array itself; where it cannot come up to them, without.
+    fn walk<const COMMAS: bool>(&mut self, block: &[u8; BLOCK], mut brackets: u64, commas: u64) {
         let mut done = 0u64;
         while brackets != 0 {
             let bit = brackets & brackets.wrapping_neg();
             let before = bit - 1;
-            if self.depth == 1 {
+            if COMMAS && self.depth == 1 {
                 self.add(commas & before & !done);
             }
             done = before | bit;
-            self.depth = if opens & bit == 0 { self.depth - 1 } else { self.depth + 1 };
+            let byte = block.get(bit.trailing_zeros() as usize).copied().unwrap_or_default();
+            // `[` and `{` have this bit, their partners have not.
+            self.depth = if byte & 0x02 == 0 { self.depth - 1 } else { self.depth + 1 };
             if self.depth == 0 {
                 // What comes after the array is not read.
                 *self = Self { count: self.count, part: Part::Done, ..Self::default() };
@@ -109,7 +111,7 @@ impl Elements {
             }
             brackets &= brackets - 1;
         }
-        if self.depth == 1 {
+        if COMMAS && self.depth == 1 {
             self.add(commas & !done);
         }
     }
@@ -137,23 +139,31 @@ impl Elements {
     }
 }
 
-/// A bit for each byte that is `wanted` once `fold` is set in it. Written so that the compiler uses vectors: eight bytes
-/// each hold another bit, and a multiplication gathers them.
+/// A bit for each byte that is `wanted`, the first byte's lowest. Written so that the compiler uses vectors: each row of
+/// eight bytes has a bit of its own, the rows are laid upon each other, and the square of eight times eight bits that
+/// comes of it is turned about its diagonal.
 #[inline]
-fn bits(block: &[u8; BLOCK], wanted: u8, fold: u8) -> u64 {
-    const WEIGHTS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
-    const GATHER: u64 = 0x0101_0101_0101_0101;
-    let (groups, _) = block.as_chunks::<8>();
-    let mut marked = [[0u8; 8]; BLOCK / 8];
-    for (marks, group) in marked.iter_mut().zip(groups) {
-        for ((mark, byte), weight) in marks.iter_mut().zip(group).zip(WEIGHTS) {
-            *mark = if byte | fold == wanted { weight } else { 0 };
-        }
+fn bits(block: &[u8; BLOCK], wanted: impl Fn(u8) -> bool) -> u64 {
+    let mut marks = [0u8; BLOCK];
+    for ((mark, byte), weight) in marks.iter_mut().zip(block).zip(WEIGHTS.as_flattened()) {
+        *mark = 0u8.wrapping_sub(u8::from(wanted(*byte))) & weight;
     }
-    let gather = |found: u64, marks: &[u8; 8]| {
-        (found >> 8) | (u64::from_le_bytes(*marks).wrapping_mul(GATHER) & (0xff << 56))
+    let (rows, _) = marks.as_chunks::<8>();
+    transpose(rows.iter().fold(0, |square, row| square | u64::from_le_bytes(*row)))
+}
+
+/// The bit of each row.
+const WEIGHTS: [[u8; 8]; BLOCK / 8] = [[1; 8], [2; 8], [4; 8], [8; 8], [16; 8], [32; 8], [64; 8], [128; 8]];
+
+/// Turns a square of eight times eight bits about its diagonal (Warren, "Hacker's Delight", 7-3).
+fn transpose(square: u64) -> u64 {
+    let swap = |square: u64, by: u32, mask: u64| {
+        let differ = (square ^ (square >> by)) & mask;
+        square ^ differ ^ (differ << by)
     };
-    marked.iter().fold(0, gather)
+    let square = swap(square, 7, 0x00aa_00aa_00aa_00aa);
+    let square = swap(square, 14, 0x0000_cccc_0000_cccc);
+    swap(square, 28, 0x0000_0000_f0f0_f0f0)
 }
 
 /// Each bit becomes the xor of itself and all below it: ones from each opening quote up to its closing one.

@@ -191,7 +191,7 @@ fn let_out(flow: &mut Flow, body: &[u8], size: usize, credits: u64) -> Vec<u8> {
 }
 
 fn exhausted() -> Denial {
-    Denial::CreditsExhausted { pool: Pool::Core, retry_after: Some(Duration::from_secs(60)) }
+    Denial::CreditsExhausted { pool: Pool::Core, retry_after: Some(Duration::from_mins(1)) }
 }
 
 #[test]

@@ -10,26 +10,25 @@ fn price(form: Form) -> Price {
     Price::new(form).expect("a price")
 }
 
-fn some(credits: u64) -> Option<Credits> {
-    Some(Credits(credits))
-}
-
 fn seen(bytes: u64, units: u64) -> Seen {
     Seen { bytes, units }
 }
 
-fn header() -> Option<HeaderName> {
-    Some(HeaderName::from_static("x-price"))
-}
+const HEADER: Option<HeaderName> = Some(HeaderName::from_static("x-price"));
 
 #[test]
 fn charges_each_form_by_its_words() {
     let items = price(Form { per_item: true, ..form(2) });
-    let kilobytes = price(Form { per_kilobyte: some(3), ..form(0) });
-    let records = price(Form { per_record: some(4), ..form(1) });
-    let events = price(Form { per_event: some(5), ..form(0) });
-    let capped = price(Form { per_record: some(4), per_kilobyte: some(1), max_credits: some(10), ..form(1) });
-    let header = price(Form { from_header: header(), max_credits: some(50), ..form(7) });
+    let kilobytes = price(Form { per_kilobyte: Some(Credits(3)), ..form(0) });
+    let records = price(Form { per_record: Some(Credits(4)), ..form(1) });
+    let events = price(Form { per_event: Some(Credits(5)), ..form(0) });
+    let capped = price(Form {
+        per_record: Some(Credits(4)),
+        per_kilobyte: Some(Credits(1)),
+        max_credits: Some(Credits(10)),
+        ..form(1)
+    });
+    let header = price(Form { from_header: HEADER, max_credits: Some(Credits(50)), ..form(7) });
     let cases = [
         (&Price::flat(Credits(5)), 9, BodyKind::Json, None, seen(9_000, 9), 5),
         (&items, 0, BodyKind::Json, None, seen(1, 1), 2),
@@ -53,11 +52,11 @@ fn charges_each_form_by_its_words() {
         (&capped, 1, BodyKind::Json, None, seen(1_000, 1), 6),
         (&capped, 1, BodyKind::Json, None, seen(2_000, 2), 10),
         (&header, 1, BodyKind::Json, None, seen(9_999, 9), 7),
-        (&header, 1, BodyKind::Json, some(0), seen(9_999, 9), 0),
-        (&header, 1, BodyKind::Json, some(50), seen(9_999, 9), 50),
-        (&header, 1, BodyKind::Json, some(51), seen(9_999, 9), 50),
+        (&header, 1, BodyKind::Json, Some(Credits(0)), seen(9_999, 9), 0),
+        (&header, 1, BodyKind::Json, Some(Credits(50)), seen(9_999, 9), 50),
+        (&header, 1, BodyKind::Json, Some(Credits(51)), seen(9_999, 9), 50),
         // A header that the route does not ask for says nothing.
-        (&records, 1, BodyKind::Json, some(99), seen(10, 1), 5),
+        (&records, 1, BodyKind::Json, Some(Credits(99)), seen(10, 1), 5),
     ];
     for (price, items, kind, stated, seen, expected) in cases {
         let told = price.rates(items, kind, stated).of(seen);
@@ -71,22 +70,32 @@ fn holds_what_may_be_needed() {
         (form(5), 1, 5, Rest::Nothing),
         (form(0), 1, 0, Rest::Nothing),
         (Form { per_item: true, ..form(2) }, 10, 20, Rest::Nothing),
-        (Form { per_item: true, max_credits: some(15), ..form(2) }, 10, 15, Rest::Nothing),
-        (Form { per_record: some(1), ..form(0) }, 1, 1, Rest::Drawn),
-        (Form { per_record: some(1), max_credits: some(9), ..form(0) }, 1, 9, Rest::Returned),
-        (Form { per_kilobyte: some(2), per_record: some(3), ..form(4) }, 1, 9, Rest::Drawn),
-        (Form { per_event: some(3), ..form(4) }, 1, 7, Rest::Drawn),
-        (Form { per_event: some(3), max_credits: some(900), ..form(4) }, 1, 7, Rest::Drawn),
-        (Form { per_event: some(3), max_credits: some(5), ..form(4) }, 1, 5, Rest::Drawn),
+        (Form { per_item: true, max_credits: Some(Credits(15)), ..form(2) }, 10, 15, Rest::Nothing),
+        (Form { per_record: Some(Credits(1)), ..form(0) }, 1, 1, Rest::Drawn),
         (
-            Form { per_event: some(3), per_record: some(1), max_credits: some(900), ..form(4) },
+            Form { per_record: Some(Credits(1)), max_credits: Some(Credits(9)), ..form(0) },
+            1,
+            9,
+            Rest::Returned,
+        ),
+        (Form { per_kilobyte: Some(Credits(2)), per_record: Some(Credits(3)), ..form(4) }, 1, 9, Rest::Drawn),
+        (Form { per_event: Some(Credits(3)), ..form(4) }, 1, 7, Rest::Drawn),
+        (Form { per_event: Some(Credits(3)), max_credits: Some(Credits(900)), ..form(4) }, 1, 7, Rest::Drawn),
+        (Form { per_event: Some(Credits(3)), max_credits: Some(Credits(5)), ..form(4) }, 1, 5, Rest::Drawn),
+        (
+            Form {
+                per_event: Some(Credits(3)),
+                per_record: Some(Credits(1)),
+                max_credits: Some(Credits(900)),
+                ..form(4)
+            },
             1,
             900,
             Rest::Returned,
         ),
-        (Form { from_header: header(), ..form(0) }, 1, 1, Rest::Drawn),
-        (Form { from_header: header(), ..form(6) }, 1, 6, Rest::Drawn),
-        (Form { from_header: header(), max_credits: some(100), ..form(6) }, 1, 100, Rest::Returned),
+        (Form { from_header: HEADER, ..form(0) }, 1, 1, Rest::Drawn),
+        (Form { from_header: HEADER, ..form(6) }, 1, 6, Rest::Drawn),
+        (Form { from_header: HEADER, max_credits: Some(Credits(100)), ..form(6) }, 1, 100, Rest::Returned),
     ];
     for (form, items, credits, rest) in cases {
         let price = price(form);
@@ -98,14 +107,14 @@ fn holds_what_may_be_needed() {
 fn refuses_parts_that_do_not_go_together() {
     let content_length = Some(HeaderName::from_static("content-length"));
     let cases = [
-        (Form { from_header: header(), per_record: some(1), ..form(1) }, "per_record"),
-        (Form { from_header: header(), per_item: true, ..form(1) }, "per_item"),
+        (Form { from_header: HEADER, per_record: Some(Credits(1)), ..form(1) }, "per_record"),
+        (Form { from_header: HEADER, per_item: true, ..form(1) }, "per_item"),
         (Form { from_header: content_length, ..form(1) }, "from_header"),
-        (Form { per_event: some(0), ..form(1) }, "per_event"),
-        (Form { per_kilobyte: some(1), max_credits: some(0), ..form(0) }, "max_credits"),
+        (Form { per_event: Some(Credits(0)), ..form(1) }, "per_event"),
+        (Form { per_kilobyte: Some(Credits(1)), max_credits: Some(Credits(0)), ..form(0) }, "max_credits"),
         (Form { per_item: true, ..form(0) }, "per_item"),
-        (Form { max_credits: some(5), ..form(1) }, "max_credits"),
-        (Form { per_record: some(1), max_credits: some(5), ..form(6) }, "max_credits"),
+        (Form { max_credits: Some(Credits(5)), ..form(1) }, "max_credits"),
+        (Form { per_record: Some(Credits(1)), max_credits: Some(Credits(5)), ..form(6) }, "max_credits"),
     ];
     for (form, key) in cases {
         let told = Price::new(form.clone()).map_err(|why| why.key());
@@ -137,17 +146,17 @@ fn reads_what_the_upstream_says() {
 #[test]
 fn tells_the_formula_in_words() {
     let all = Form {
-        per_kilobyte: some(2),
-        per_record: some(3),
-        per_event: some(4),
-        max_credits: some(50),
+        per_kilobyte: Some(Credits(2)),
+        per_record: Some(Credits(3)),
+        per_event: Some(Credits(4)),
+        max_credits: Some(Credits(50)),
         ..form(1)
     };
     let cases = [
         (form(5), "5"),
         (Form { per_item: true, ..form(2) }, "2 for each item"),
         (all, "1 + 2 for each kilobyte + 3 for each record + 4 for each event, at most 50"),
-        (Form { from_header: header(), ..form(1) }, "what the response header x-price says, else 1"),
+        (Form { from_header: HEADER, ..form(1) }, "what the response header x-price says, else 1"),
     ];
     for (form, expected) in cases {
         assert_eq!(price(form).to_string(), expected);
@@ -163,7 +172,7 @@ fn forms() -> impl Strategy<Value = Form> {
         per_kilobyte,
         per_record,
         per_event,
-        from_header: header().filter(|_| stated),
+        from_header: HEADER.filter(|_| stated),
         max_credits,
     })
 }

@@ -87,13 +87,13 @@ pub(super) fn frame(first: u8, len: usize, masked: bool) -> Vec<u8> {
     let mask = if masked { 0x80 } else { 0 };
     let mut frame = vec![first];
     match len {
-        0..=125 => frame.push(mask | u8::try_from(len).expect("short")),
+        0..=125 => frame.push(mask + u8::try_from(len).expect("short")),
         126..=0xffff => {
-            frame.push(mask | 126);
+            frame.push(mask + 126);
             frame.extend(u16::try_from(len).expect("not long").to_be_bytes());
         }
         _ => {
-            frame.push(mask | 127);
+            frame.push(mask + 127);
             frame.extend((len as u64).to_be_bytes());
         }
     }
