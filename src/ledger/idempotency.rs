@@ -32,7 +32,7 @@ use crate::policy::{Denial, TokenId};
 pub const WINDOW: Micros = 600_000_000;
 /// How many repeats of a paid request are free.
 pub const REPEATS: u32 = 100;
-/// How many keys a node remembers; some 12 MiB.
+/// How many keys a node remembers; some 6 MiB.
 pub const CAPACITY: usize = 65_536;
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 255;

@@ -33,9 +33,10 @@ impl Flow {
         self.rates.of(Seen { bytes: self.bytes, units: self.tally.begun() })
     }
 
-    /// What must be in hand so that at least one more byte can go out, whatever it begins.
+    /// What must be in hand so that at least one more byte of a stream can go out, whatever it begins.
     pub fn next_price(&self) -> Credits {
-        let (bytes, units) = (self.bytes.saturating_add(1), self.tally.begun().saturating_add(1));
+        let begins = u64::from(self.tally.is_between());
+        let (bytes, units) = (self.bytes.saturating_add(1), self.tally.begun().saturating_add(begins));
         self.rates.of(Seen { bytes, units })
     }
 

@@ -394,6 +394,40 @@ proptest! {
         }
     }
 
+    /// A gate that draws just what the next byte needs, again and again, delivers what one does that has it all in hand.
+    #[test]
+    fn drawing_step_by_step_delivers_the_same(body in bodies(), places in places(), form in forms(), limit in 0..40u64) {
+        for kind in [BodyKind::Events, BodyKind::Lines, BodyKind::Frames] {
+            let price = Price::new(form.clone()).expect("a price");
+            let hold = price.hold(1).credits;
+            if hold.0 > limit {
+                continue;
+            }
+            let mut direct = Flow::new(price.rates(1, kind, None), kind);
+            let mut stepwise = direct;
+            let mut in_hand = hold;
+            let mut ended = (false, false);
+            for chunk in cut(&body, &places) {
+                if !ended.0 {
+                    ended.0 = direct.admit(chunk, Credits(limit)) < chunk.len();
+                }
+                let mut rest = chunk;
+                while !rest.is_empty() && !ended.1 {
+                    rest = &rest[stepwise.admit(rest, in_hand)..];
+                    if !rest.is_empty() {
+                        assert!(stepwise.next_price() > in_hand, "a step that brings nothing");
+                        ended.1 = stepwise.next_price().0 > limit;
+                        in_hand = Credits(in_hand.0.max(stepwise.next_price().0));
+                    }
+                }
+            }
+            assert_eq!(direct.seen().units, stepwise.seen().units, "{kind:?} {form:?}");
+            assert!(stepwise.seen().bytes <= direct.seen().bytes);
+            assert!(form.per_kilobyte.is_some() || stepwise == direct, "{kind:?} {form:?}");
+            assert!(stepwise.due().0 <= limit);
+        }
+    }
+
     #[test]
     fn with_enough_credits_all_goes_out(body in bodies(), places in places(), form in forms()) {
         for kind in BodyKind::ALL {
