@@ -40,7 +40,8 @@ impl Events {
         let mut left = more;
         let mut at = 0;
         while let Some(&byte) = chunk.get(at) {
-            if std::mem::take(&mut self.after_cr) && byte == b'\n' {
+            let after_cr = std::mem::take(&mut self.after_cr);
+            if after_cr && byte == b'\n' {
                 at += 1;
                 continue;
             }
@@ -56,6 +57,8 @@ impl Events {
             let opens = starts && !self.begun && !matches!(byte, b'\n' | b'\r' | b':');
             if opens {
                 if left == 0 {
+                    // This byte was only looked at.
+                    self.after_cr = after_cr;
                     return at;
                 }
                 left -= 1;
