@@ -21,6 +21,7 @@ use crate::policy::route::RouteTable;
 
 mod cors;
 mod document;
+mod keeping;
 mod listeners;
 mod nearest;
 mod problem;
@@ -71,6 +72,10 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// For how long known policies and leased credits are trusted while the store cannot be reached.
     pub outage_grace: Duration,
+    /// For how long a node that was gone can come back and say what its leases really paid for.
+    pub reclaim_window: Duration,
+    /// How long usage and refusals are kept after the end of their day: never less than the longest period.
+    pub usage_retention: Duration,
     /// The most policies kept in memory.
     pub policies: usize,
     /// Where approved requests go, by name; at least one.
@@ -156,6 +161,8 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
 fn all_keys() -> Vec<&'static str> {
     let keys = [
         document::KEYS,
+        keeping::LEASE_KEYS,
+        keeping::USAGE_KEYS,
         listeners::KEYS,
         cors::KEYS,
         store::KEYS,

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
-use super::{AccessLog, Config, Dialect, Forwarded, Listener, listeners, routes, store, upstreams};
+use super::{AccessLog, Config, Dialect, Forwarded, Listener, keeping, listeners, routes, store, upstreams};
 use crate::policy::LeakedSecret;
 
 pub(super) const KEYS: Keys = Keys {
@@ -28,11 +28,13 @@ pub(super) const KEYS: Keys = Keys {
         "access_log",
         "shutdown_grace",
         "outage",
+        "lease",
+        "usage",
         "policies",
         "upstreams",
         "routes",
     ],
-    later: &["authz", "lease", "signature_*", "max_signed_body"],
+    later: &["authz", "signature_*", "max_signed_body"],
 };
 
 const LEAKED: [(&str, LeakedSecret); 2] = [("flag", LeakedSecret::Flag), ("refuse", LeakedSecret::Refuse)];
@@ -73,6 +75,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let shutdown_grace =
         fields.or("shutdown_grace", GRACE, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
     let outage_grace = fields.or("outage", OUTAGE_GRACE, read_outage);
+    let reclaim_window = fields.or("lease", keeping::RECLAIM_WINDOW, keeping::read_lease);
+    let usage_retention = fields.or("usage", keeping::RETENTION, keeping::read_usage);
     let policies = fields.or("policies", POLICIES, |item| item.integer(100..=10_000_000));
     let upstreams = upstreams::read(&fields);
     let names =
@@ -98,6 +102,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         access_log: access_log?,
         shutdown_grace: shutdown_grace?,
         outage_grace: outage_grace?,
+        reclaim_window: reclaim_window?,
+        usage_retention: usage_retention?,
         policies: usize::try_from(policies?).unwrap_or(usize::MAX),
         upstreams: upstreams?
             .into_iter()

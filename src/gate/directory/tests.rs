@@ -5,13 +5,12 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::ledger::Counter;
 use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
-use crate::policy::{AccountId, Credits, PerPool, Pool, TokenKind};
+use crate::policy::{AccountId, Credits, Pool, TokenKind};
 use crate::store::{
-    Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store, StoreError,
-    StoredToken, UsageRow, Written,
+    Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store,
+    StoreError, StoredToken, UsageRow, Written,
 };
 use crate::telemetry::Metrics;
 
@@ -128,13 +127,10 @@ impl Store for Shelf {
     ) -> Answered<Vec<UsageRow>> {
         away()
     }
-    async fn stranded(&self, _: &AccountId, _: &TokenId) -> Answered<PerPool<Credits>> {
+    async fn token_usage(&self, _: &AccountId, _: &TokenId) -> Answered<Counted> {
         away()
     }
-    async fn token_usage(&self, _: &AccountId, _: &TokenId) -> Answered<(PerPool<Counter>, Timestamp)> {
-        away()
-    }
-    async fn account_usage(&self, _: &AccountId) -> Answered<(PerPool<Counter>, Timestamp)> {
+    async fn account_usage(&self, _: &AccountId) -> Answered<Counted> {
         away()
     }
     async fn ping(&self) -> Answered<()> {
