@@ -411,7 +411,12 @@ impl Gate {
     }
 
     /// A response that had begun to come cannot be paid for.
-    async fn refuse_late(&self, session: &mut Session, denial: crate::policy::Denial, visit: &mut Visit) -> u16 {
+    async fn refuse_late(
+        &self,
+        session: &mut Session,
+        denial: crate::policy::Denial,
+        visit: &mut Visit,
+    ) -> u16 {
         let answer = reply::answer(&denial);
         let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
         self.meter.refused(token, denial.code());

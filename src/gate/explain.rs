@@ -12,6 +12,7 @@ use super::explanation::{Explainer, Explanation, Question, Step};
 use super::facts::Request;
 use super::visit::Trail;
 use super::{cors, reply};
+use crate::policy::cost::Rest;
 use crate::policy::route::Errand;
 use crate::policy::{Denial, Facts, Limit, Note, Policy, TokenKind, examine};
 use crate::store::{Counted, StoreError};
@@ -203,6 +204,7 @@ struct Book {
     steps: Vec<Step>,
     denial: Option<Denial>,
     pool: Option<&'static str>,
+    price: Option<String>,
     credits: Option<u64>,
 }
 
@@ -260,7 +262,19 @@ impl Book {
 
     fn price(&mut self, errand: &Errand<'_>) {
         self.pool = Some(errand.route.access.pool().as_str());
-        self.credits = Some(errand.route.price.hold(errand.items).credits.0);
+        let price = &errand.route.price;
+        let hold = price.hold(errand.items);
+        self.credits = Some(hold.credits.0);
+        self.price = Some(match hold.rest {
+            Rest::Nothing => price.to_string(),
+            Rest::Returned => {
+                format!("{price}; {} are held, and what is not used is returned", hold.credits)
+            }
+            Rest::Drawn => format!(
+                "{price}; {} are held, and the rest is drawn or returned as the response is counted",
+                hold.credits
+            ),
+        });
     }
 
     fn finish(mut self, trail: &Trail) -> Explanation {
@@ -283,6 +297,7 @@ impl Book {
             datasets: trail.datasets.iter().map(|id| id.as_str().to_owned()).collect(),
             operation: trail.operation.map(crate::policy::Operation::as_str),
             pool: self.pool,
+            price: self.price,
             credits: self.credits,
             checks,
         }

@@ -2,7 +2,9 @@
 //!
 //! Puts [`Flow`] (what went by, and what it costs) and [`Tab`](super::meter::Tab) (what is in hand) together: charges before
 //! bytes go out, cuts a stream where the credits end, holds back what cannot be paid for yet, and says farewell. Pingora's
-//! filters of bodies cannot wait; [`Metered::pass`] tells how long Pingora should sleep before the piece goes on.
+//! filters of bodies cannot wait for anything but a time that they name beforehand. So a piece that cannot be paid for at once
+//! waits [`SOON`], and where the store takes longer, its thread waits (the other tasks of it go on elsewhere). On a runtime
+//! with one thread nobody can wait so: there the rest goes with the next piece.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,33 +63,36 @@ impl Metered {
             return None;
         }
         self.seen = true;
-        self.go(body, end).then(|| if end { self.patience() } else { SOON })
+        self.go(body, end).then_some(SOON)
     }
 
     /// A piece goes by: what of it goes out is left in `body`.
     pub(super) fn pass(&mut self, body: &mut Option<Bytes>, end: bool) -> Option<Duration> {
-        let short = if std::mem::take(&mut self.seen) {
-            if self.rest.is_empty() || self.said {
-                return None;
-            }
-            let mut more = None;
-            let short = self.go(&mut more, end);
-            if let Some(more) = more {
-                *body = Some(match body.take() {
-                    Some(first) if !first.is_empty() => [first, more].concat().into(),
-                    _ => more,
-                });
-            }
-            short
-        } else {
-            self.go(body, end)
-        };
+        let seen = std::mem::take(&mut self.seen);
+        let mut short = if seen { !self.rest.is_empty() && !self.said } else { self.go(body, end) };
+        if seen && short {
+            short = self.go_on(body, end);
+        }
+        // Two rounds at most: what is asked for is all that is held back.
+        if short && self.open.wait() {
+            short = self.go_on(body, end);
+        }
         // Nothing more is read meanwhile. What is held back goes with the next piece, or with the farewell.
         (short && !end).then(|| self.patience())
     }
 
     fn patience(&self) -> Duration {
         self.open.hand().tab.as_ref().map_or(SOON, |tab| tab.asker().patience())
+    }
+
+    /// Tries once more with what is held back.
+    fn go_on(&mut self, body: &mut Option<Bytes>, end: bool) -> bool {
+        let mut more = None;
+        let short = self.go(&mut more, end);
+        let first = body.take().unwrap_or_default();
+        let out = join(first, more.unwrap_or_default());
+        *body = (!out.is_empty()).then_some(out);
+        short
     }
 
     /// Whether something had to be held back.
@@ -119,12 +124,13 @@ impl Metered {
         *body = self.admit(&mut hand);
         let short = !self.rest.is_empty();
         hand.waiting = short;
-        if short || !end {
-            self.look_ahead(&mut hand);
-        }
-        if short && end {
-            // It must be known now whether it can be paid for.
+        if short {
+            let mut whole = self.flow;
+            whole.pass(&self.rest);
+            hand.need = Some(whole.due().max(self.flow.next_price()));
             open.ask(&mut hand);
+        } else if !end {
+            self.look_ahead(&mut hand);
         }
         short
     }
@@ -158,7 +164,7 @@ impl Metered {
             return;
         }
         let next = self.flow.next_price();
-        hand.next = Some(next);
+        hand.need = Some(next);
         if let Some(tab) = &mut hand.tab
             && !tab.grow(next, next)
         {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::metered::Metered;
 use super::meter::{Claim, Meter, Receipt, Tab};
+use super::metered::Metered;
 use crate::ledger::Standing;
 use crate::ledger::idempotency::{Key, Opened, Payment};
 use crate::policy::cost::Rest;

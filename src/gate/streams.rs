@@ -8,10 +8,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use parking_lot::{Mutex, MutexGuard};
-use tokio::runtime::Handle;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::leash::Leash;
 use super::line::Line;
@@ -41,8 +42,8 @@ pub(super) struct Hand {
     pub(super) ended: Option<Denial>,
     /// What it cost in the end.
     pub(super) charged: Credits,
-    /// What the next byte needs in hand, if the response is one that waits for credits.
-    pub(super) next: Option<Credits>,
+    /// What it needs in hand, if it is one that waits for credits: for what is held back, else for its next byte.
+    pub(super) need: Option<Credits>,
     /// Somebody draws for it.
     asking: bool,
     /// Something is held back that could not be paid for yet.
@@ -55,8 +56,15 @@ pub(super) struct Open {
     leash: Option<Arc<Leash>>,
     case: Option<Case>,
     expires_at: Mutex<Option<Timestamp>>,
+    /// What was asked for has come, or will not.
+    answered: Condvar,
     runtime: Handle,
 }
+
+/// How long a piece waits for credits at most: longer than a draw takes.
+const WAIT: Duration = Duration::from_secs(1);
+/// How long something is held back for which there are credits, until another piece comes.
+const HELD_BACK: Duration = Duration::from_secs(2);
 
 impl Open {
     pub(super) fn hand(&self) -> MutexGuard<'_, Hand> {
@@ -93,11 +101,11 @@ impl Open {
         loop {
             let (asker, missing) = {
                 let mut hand = self.hand.lock();
-                let Hand { tab: Some(tab), next: Some(next), .. } = &*hand else {
-                    hand.asking = false;
-                    return;
+                let missing = match &*hand {
+                    Hand { tab: Some(tab), need: Some(need), .. } => need.0.saturating_sub(tab.in_hand().0),
+                    _ => 0,
                 };
-                let missing = next.0.saturating_sub(tab.in_hand().0);
+                let Hand { tab: Some(tab), .. } = &*hand else { return };
                 if missing == 0 {
                     hand.asking = false;
                     break;
@@ -113,17 +121,34 @@ impl Open {
                 }
                 Err(denial) => {
                     self.hand.lock().asking = false;
-                    return self.end(denial);
+                    self.end(denial);
+                    break;
                 }
             }
         }
-        // What was held back goes with the next piece. If none comes, it is not kept for ever.
+        self.answered.notify_all();
+        // What is held back still, because nobody could wait, goes with the next piece; it is not kept for ever.
         if self.hand.lock().waiting {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(HELD_BACK).await;
             if self.hand.lock().waiting {
                 self.end(Denial::StoreUnavailable);
             }
         }
+    }
+
+    /// Waits until what was asked for has come, or is known not to come. `false`: nobody may wait on this runtime.
+    pub(super) fn wait(&self) -> bool {
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+            return false;
+        }
+        // The other tasks of this thread go on elsewhere meanwhile.
+        tokio::task::block_in_place(|| {
+            let until = Instant::now() + WAIT;
+            let mut hand = self.hand.lock();
+            while hand.asking && !self.answered.wait_until(&mut hand, until).timed_out() {}
+        });
+        true
     }
 
     /// Judges it by a policy as it is now.
@@ -150,7 +175,7 @@ impl Open {
         *self.expires_at.lock() = policy.expires_at;
         // The limit may be another: what is held ahead is drawn anew.
         let mut hand = self.hand.lock();
-        if hand.next.is_some()
+        if hand.need.is_some()
             && let Some(tab) = &mut hand.tab
         {
             tab.release();
@@ -184,7 +209,7 @@ impl Streams {
             tab: Some(tab),
             ended: None,
             charged: Credits(0),
-            next: None,
+            need: None,
             asking: false,
             waiting: false,
         };
@@ -194,6 +219,7 @@ impl Streams {
             leash,
             case,
             expires_at: Mutex::new(expires_at),
+            answered: Condvar::new(),
             runtime: self.runtime.clone(),
         });
         if let Some(token) = token {

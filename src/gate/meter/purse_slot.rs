@@ -144,7 +144,8 @@ impl PurseSlot {
         let got = drawn.as_ref().map_or(0, |drawn| drawn.credits);
         let short = (got < need).then(|| need - got);
         let exhausted = state.exhausted.as_ref();
-        let hopeless = exhausted.is_some_and(|(least, _, until)| now < *until && short.unwrap_or(1) >= *least);
+        let hopeless =
+            exhausted.is_some_and(|(least, _, until)| now < *until && short.unwrap_or(1) >= *least);
         let more = if hopeless { None } else { state.purse.wish_more(short, now) };
         let more = more.map(|wish| match wish {
             Wish::Reserve { want: usual, need } => Wish::Reserve { want: usual.max(want - got), need },

@@ -67,6 +67,12 @@ impl Plan {
         self
     }
 
+    /// Other routes, as the inside of the list.
+    pub(crate) fn routes(mut self, routes: &str) -> Self {
+        routes.clone_into(&mut self.routes);
+        self
+    }
+
     /// More keys for the upstream, as the inside of a flow mapping.
     pub(crate) fn upstream_extra(mut self, keys: &str) -> Self {
         let _ = write!(self.upstream_extra, ", {keys}");
