@@ -168,8 +168,9 @@ impl Open {
             leaked_secret,
         };
         // A signature is good for the request that began the stream.
-        let findings = examine(&facts, policy).into_iter().filter(|found| found.check != Check::Signature);
-        if let Some(denial) = findings.filter_map(|found| found.outcome.err()).next() {
+        let mut findings =
+            examine(&facts, policy).into_iter().filter(|found| found.check != Check::Signature);
+        if let Some(denial) = findings.find_map(|found| found.outcome.err()) {
             return self.end(denial);
         }
         *self.expires_at.lock() = policy.expires_at;
@@ -261,7 +262,9 @@ impl Streams {
                 Ok(found) => found.map(|stored| stored.policy),
                 Err(Denial::StoreUnavailable) => continue,
                 Err(denial) => {
-                    streams.iter().for_each(|open| open.end(denial.clone()));
+                    for open in &streams {
+                        open.end(denial.clone());
+                    }
                     continue;
                 }
             };
@@ -288,6 +291,8 @@ impl Streams {
             });
             !streams.is_empty()
         });
-        over.iter().for_each(|open| open.end(Denial::TokenExpired));
+        for open in over {
+            open.end(Denial::TokenExpired);
+        }
     }
 }

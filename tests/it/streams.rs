@@ -206,7 +206,9 @@ async fn a_websocket_ends_with_a_close_frame() {
     let mut connection = begin(&gate, &token.on("/events/x"), upgrade, "frames=2").await;
     let mut read = 0;
     while read < 14 {
-        read += connection.read_some().await.expect("frames");
+        let some = connection.read_some().await.expect("frames");
+        assert!(some > 0, "closed after {read} bytes: {:?} {}", gate.access_log(), gate.events());
+        read += some;
     }
     let answer = gate.admin("DELETE", &format!("/v1/tokens/{}", token.id), None).await;
     assert!(answer.status < 300, "{}", answer.text());
