@@ -17,6 +17,8 @@ use crate::policy::{Credits, Denial};
 
 /// How long a piece waits for credits at first: longer than a store takes to answer.
 const SOON: Duration = Duration::from_millis(10);
+/// The same for what is delivered in any case, so that the limit is exceeded only where it is really used up.
+const SOONER: Duration = Duration::from_millis(3);
 
 /// The response.
 pub(super) struct Metered {
@@ -60,7 +62,7 @@ impl Metered {
     /// [`Self::pass`] then tries once more.
     pub(super) fn prepare(&mut self, body: &mut Option<Bytes>, end: bool) -> Option<Duration> {
         if !self.cut {
-            return None;
+            return self.count_ahead(body.as_ref());
         }
         self.seen = true;
         self.go(body, end).then_some(SOON)
@@ -69,6 +71,13 @@ impl Metered {
     /// A piece goes by: what of it goes out is left in `body`.
     pub(super) fn pass(&mut self, body: &mut Option<Bytes>, end: bool) -> Option<Duration> {
         let seen = std::mem::take(&mut self.seen);
+        if seen && !self.cut && !self.said {
+            let open = self.open.clone();
+            let mut hand = open.hand();
+            self.draw_all(&mut hand);
+            self.spend(&mut hand);
+            return None;
+        }
         let mut short = if seen { !self.rest.is_empty() && !self.said } else { self.go(body, end) };
         if seen && short {
             short = self.go_on(body, end);
@@ -79,6 +88,26 @@ impl Metered {
         }
         // Nothing more is read meanwhile. What is held back goes with the next piece, or with the farewell.
         (short && !end).then(|| self.patience())
+    }
+
+    /// Counts a piece that is not cut, and asks for what it costs beyond what is in hand.
+    fn count_ahead(&mut self, body: Option<&Bytes>) -> Option<Duration> {
+        let open = self.open.clone();
+        let mut hand = open.hand();
+        let piece = body?;
+        if self.said || hand.ended.is_some() {
+            return None;
+        }
+        self.seen = true;
+        self.flow.pass(piece);
+        self.draw_all(&mut hand);
+        let price = self.flow.price();
+        if hand.tab.as_ref().is_none_or(|tab| tab.in_hand() >= price) {
+            return None;
+        }
+        hand.need = Some(price);
+        open.ask(&mut hand);
+        Some(SOONER)
     }
 
     fn patience(&self) -> Duration {
@@ -164,6 +193,7 @@ impl Metered {
             return;
         }
         let next = self.flow.next_price();
+        hand.is_cut = true;
         hand.need = Some(next);
         if let Some(tab) = &mut hand.tab
             && !tab.grow(next, next)

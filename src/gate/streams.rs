@@ -44,6 +44,8 @@ pub(super) struct Hand {
     pub(super) charged: Credits,
     /// What it needs in hand, if it is one that waits for credits: for what is held back, else for its next byte.
     pub(super) need: Option<Credits>,
+    /// It ends where there are no credits; else it is delivered all the same.
+    pub(super) is_cut: bool,
     /// Somebody draws for it.
     asking: bool,
     /// Something is held back that could not be paid for yet.
@@ -120,8 +122,14 @@ impl Open {
                     }
                 }
                 Err(denial) => {
-                    self.hand.lock().asking = false;
-                    self.end(denial);
+                    let is_cut = {
+                        let mut hand = self.hand.lock();
+                        hand.asking = false;
+                        hand.is_cut
+                    };
+                    if is_cut {
+                        self.end(denial);
+                    }
                     break;
                 }
             }
@@ -176,7 +184,7 @@ impl Open {
         *self.expires_at.lock() = policy.expires_at;
         // The limit may be another: what is held ahead is drawn anew.
         let mut hand = self.hand.lock();
-        if hand.need.is_some()
+        if hand.is_cut
             && let Some(tab) = &mut hand.tab
         {
             tab.release();
@@ -211,6 +219,7 @@ impl Streams {
             ended: None,
             charged: Credits(0),
             need: None,
+            is_cut: false,
             asking: false,
             waiting: false,
         };
