@@ -107,7 +107,11 @@ impl Open {
                     Hand { tab: Some(tab), need: Some(need), .. } => need.0.saturating_sub(tab.in_hand().0),
                     _ => 0,
                 };
-                let Hand { tab: Some(tab), .. } = &*hand else { return };
+                let is_cut = hand.is_cut;
+                let Hand { tab: Some(tab), .. } = &mut *hand else { return };
+                if is_cut {
+                    tab.close_spent();
+                }
                 if missing == 0 {
                     hand.asking = false;
                     break;

@@ -25,8 +25,10 @@ struct Part {
 pub(in crate::gate) struct Tab {
     meter: Arc<Meter>,
     slot: Arc<PurseSlot>,
-    /// Spent from the front. There is always one.
+    /// Spent from the front.
     parts: VecDeque<Part>,
+    /// The last lease that was spent from, and what is counted in it.
+    last: (Ulid, Cell),
     spent: u64,
     counted: bool,
 }
@@ -35,9 +37,10 @@ impl Claim {
     /// The response begins, and its price grows from here on.
     pub(in crate::gate) fn open_tab(mut self) -> Option<Tab> {
         let (lease, cell) = (self.lease.take()?, self.cell.take()?);
+        let last = (lease, cell.clone());
         let part = Part { lease, held: self.cost, ends: Micros::MAX, cell };
         let (meter, slot) = (self.meter.clone(), self.slot.clone());
-        Some(Tab { meter, slot, parts: VecDeque::from([part]), spent: 0, counted: false })
+        Some(Tab { meter, slot, parts: VecDeque::from([part]), last, spent: 0, counted: false })
     }
 }
 
@@ -95,12 +98,13 @@ impl Tab {
             self.slot.give_back(drawn.lease, 0);
             return true;
         }
-        let Some(Part { cell, .. }) = self.parts.back() else { return false };
+        let (_, cell) = &self.last;
         let cell = self.slot.cell(&self.meter.journal, drawn.lease, &cell.dataset, cell.operation);
         let Some(cell) = cell else {
             self.slot.give_back(drawn.lease, drawn.credits);
             return false;
         };
+        self.last = (drawn.lease, cell.clone());
         self.parts.push_back(Part { lease: drawn.lease, held: drawn.credits, ends: drawn.ends, cell });
         true
     }
@@ -154,6 +158,17 @@ impl Tab {
         }
     }
 
+    /// Lets go of leases that are spent, so that they can be settled, and the store knows them as used. Only for what
+    /// never owes anything: a stream, before it asks for more.
+    pub(in crate::gate) fn close_spent(&mut self) {
+        self.parts.retain(|part| {
+            if part.held == 0 {
+                self.slot.give_back(part.lease, 0);
+            }
+            part.held > 0
+        });
+    }
+
     /// Draws until `need` is in hand, waiting for the store where the purse is empty.
     pub(in crate::gate) fn asker(&self) -> Asker {
         Asker { meter: self.meter.clone(), slot: self.slot.clone() }
@@ -168,10 +183,8 @@ impl Tab {
 
     /// So many bytes of the body went out.
     pub(in crate::gate) fn add_bytes(&self, bytes: u64) {
-        if let Some(part) = self.parts.back()
-            && bytes > 0
-        {
-            self.slot.add_bytes(part.lease, &part.cell, bytes);
+        if bytes > 0 {
+            self.slot.add_bytes(self.last.0, &self.last.1, bytes);
         }
     }
 }

@@ -10,15 +10,18 @@ use tokio::net::TcpStream;
 /// Whether the wish is one of these; then whether the connection goes on.
 pub(super) async fn answer(stream: &mut TcpStream, name: &str, value: &str) -> Option<Option<()>> {
     let count: usize = value.parse().ok()?;
-    let json: Vec<String> = (0..count).map(|at| format!(r#"{{"at":{at},"of":[1,2]}}"#)).collect();
+    let json = || (0..count).map(|at| format!(r#"{{"at":{at},"of":[1,2]}}"#));
     Some(match name {
-        "json" => whole(stream, "application/json", "", format!("[{}]", json.join(", "))).await,
+        "json" => {
+            whole(stream, "application/json", "", format!("[{}]", json().collect::<Vec<_>>().join(", ")))
+                .await
+        }
         "object" => whole(stream, "application/octet-stream", "", "x".repeat(count)).await,
         "price" => whole(stream, "text/plain", &format!("X-Price: {count}\r\n"), "priced".to_owned()).await,
         "packed" => whole(stream, "application/json", "Content-Encoding: gzip\r\n", "x".repeat(count)).await,
         "lines" | "half" => {
             begin(stream, "application/x-ndjson").await?;
-            for line in json {
+            for line in json() {
                 chunk(stream, &format!("{line}\n")).await?;
             }
             if name == "half" { None } else { stream.write_all(b"0\r\n\r\n").await.ok() }
