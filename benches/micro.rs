@@ -4,9 +4,11 @@ use divan::{Bencher, black_box};
 use http::Method;
 use jiff::Timestamp;
 use tollgate::ledger::purse::{Draw, Purse};
+use tollgate::policy::cost::Price;
 use tollgate::policy::domain::{DomainRules, Page};
 use tollgate::policy::query::take_tokens;
 use tollgate::policy::route::{Access, DatasetTemplate, Methods, PathTemplate, Route, RouteTable};
+use tollgate::policy::tally::{BodyKind, Tally};
 use tollgate::policy::target::Target;
 use tollgate::policy::{
     AccountId, Credits, Facts, Grant, LeakedSecret, Policy, Token, TokenId, TokenKind, judge,
@@ -118,6 +120,28 @@ fn route_errand(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| black_box(&route).errand(black_box(&target), &Method::GET).is_ok());
 }
 
+/// Counting what a body of 1 MB holds, in chunks of 64 KiB, by its kind.
+#[divan::bench(args = [BodyKind::Json, BodyKind::Lines, BodyKind::Events, BodyKind::Frames, BodyKind::Opaque])]
+fn tally_megabyte(bencher: Bencher<'_, '_>, kind: BodyKind) {
+    let record = r#"{"symbol":"AAPL","open":189.33,"close":191.24,"volume":48087681,"label":"Nov "24"","change":0.0101}"#;
+    let (start, unit) = match kind {
+        BodyKind::Lines => ("", format!("{record}\n")),
+        BodyKind::Events => ("", format!("id: 7\ndata: {record}\n\n")),
+        BodyKind::Frames => {
+            ("", format!("\u{1}{}{}", char::from(100), record.get(..100).unwrap_or_default()))
+        }
+        BodyKind::Json | BodyKind::Opaque | BodyKind::Empty => ("[", format!("{record},")),
+    };
+    let body = start.to_owned() + &unit.repeat(1_000_000 / unit.len());
+    bencher.counter(divan::counter::BytesCount::of_str(&body)).bench_local(|| {
+        let mut tally = Tally::new(kind);
+        for chunk in black_box(&body).as_bytes().chunks(64 * 1024) {
+            tally.feed(chunk);
+        }
+        tally.units()
+    });
+}
+
 fn policy(grants: usize) -> Policy {
     let id = TokenId::from_ulid(ulid::Ulid::from_parts(1, 1));
     let mut policy =
@@ -146,7 +170,8 @@ fn route(path: &str, dataset: Option<&str>) -> Option<Route> {
         dataset,
         batch_separator_param: None,
         methods: Methods::default(),
-        credits: Credits(1),
+        price: Price::flat(Credits(1)),
+        items: None,
         signed: false,
         keep_encoded_slash: false,
     })

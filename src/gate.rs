@@ -34,20 +34,25 @@ mod directory;
 mod explain;
 pub mod explanation;
 mod facts;
+mod flowing;
 mod forward;
 mod identity;
+mod leash;
 mod line;
 mod memory;
 mod meter;
+mod metered;
 mod own;
 mod pass;
 pub mod reply;
 mod step;
+mod streams;
 mod visit;
 
 pub use cors::CorsSettings;
 pub use directory::DirectorySettings;
 pub use forward::Forwarded;
+pub use leash::Connector;
 pub use pass::Pass;
 pub use visit::Visit;
 
@@ -57,10 +62,12 @@ use facts::Request;
 use line::Line;
 use memory::Memory;
 use meter::Meter;
+use metered::Metered;
 use own::Own;
 use reply::{Answer, Dialect, Failure};
 use step::Watch;
-use visit::{Active, Trail, Verdict};
+use streams::Streams;
+use visit::{Active, Late, Trail, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
@@ -110,6 +117,7 @@ pub struct Gate {
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     meter: Arc<Meter>,
+    streams: Arc<Streams>,
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
     node: NodeId,
@@ -152,11 +160,13 @@ impl Gate {
             memory.restore(&directory, &line, settings.directory.grace);
             runtime.spawn(memory.clone().run(Arc::downgrade(&directory), Arc::downgrade(&line)));
         }
+        let streams = Arc::new(Streams::new(line.clone(), runtime.clone(), settings.leaked_secret));
         let events = store.events();
         let watch = Watch {
             line: line.clone(),
             directory: directory.clone(),
             meter: meter.clone(),
+            streams: streams.clone(),
             account: AccountId::default_account(),
             node,
             name: settings.node_name.clone(),
@@ -176,6 +186,7 @@ impl Gate {
             store,
             directory,
             meter,
+            streams,
             line,
             memory,
             node,
@@ -210,7 +221,10 @@ impl Gate {
     fn answer(&self, denial: &Denial, trail: &Trail) -> Answer {
         let mut answer = reply::answer_in(self.settings.dialect, denial);
         if let (Some(policy), Some((_, route))) = (&trail.policy, &trail.route) {
-            answer.headers.extend(reply::limits::of_refusal(denial, policy, route.credits.0));
+            // What only the request or its response tells is not known here.
+            let known = route.items.is_none() && !route.price.is_known_late();
+            let cost = if known { route.price.hold(1).credits.0 } else { 0 };
+            answer.headers.extend(reply::limits::of_refusal(denial, policy, cost));
         }
         answer
     }
@@ -232,6 +246,11 @@ impl Gate {
         match decision {
             Ok(Decision::Pass(pass)) => {
                 self.tell(pass.permit().notes(), visit.trail.policy.as_deref());
+                if let Some((_, route)) = &visit.trail.route
+                    && flowing::may_stream(route, request.headers)
+                {
+                    visit.leash = Some(Arc::default());
+                }
                 visit.verdict = Verdict::Passed(pass);
                 Ok(false)
             }
@@ -285,6 +304,11 @@ impl Gate {
         let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
         forward::strip(upstream)?;
+        if let Some((_, route)) = &visit.trail.route
+            && (route.price.reads_body() || (visit.leash.is_some() && route.price.is_known_late()))
+        {
+            forward::ask_whole(upstream);
+        }
         let sender =
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
@@ -293,10 +317,9 @@ impl Gate {
     }
 
     /// The response begins: charges or gives back, and writes the gate's headers.
-    #[expect(clippy::unused_async, reason = "a Pingora phase is async; streams will be metered from here")]
     pub async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
@@ -309,24 +332,53 @@ impl Gate {
             self.counts(visit).upstream(now.duration_since(decided).as_secs_f64());
         }
         visit.answered = Some(now);
+        if let Some(leash) = &visit.leash
+            && flowing::is_bare(&session.req_header().method, response)
+        {
+            leash.pull();
+        }
         let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
-        pass.begin_response(response.status.as_u16());
+        if pass.is_late() || (response.status.as_u16() < 400 && flowing::is_stream(response)) {
+            self.begin_flow(session, response, visit).await?;
+        } else {
+            pass.begin_response(response.status.as_u16());
+        }
+        let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
         let rate = visit.trail.policy.as_deref().and_then(|policy| policy.rate_limit);
         reply::credit_headers(self.settings.dialect, response, pass, rate)?;
         response.insert_header("X-Request-Id", visit.request_id.as_str())?;
         cors::decorate(response, visit.origin.as_ref())
     }
 
-    /// A piece of the response's body goes by, untouched.
+    /// A piece of the response's body has come, for a `ProxyHttp`'s `upstream_response_body_filter`: where a stream waits
+    /// for credits, Pingora is told to wait a little. Without this call it works as well, and waits longer.
+    pub fn upstream_response_body_filter(
+        &self,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        visit: &mut Visit,
+    ) -> Option<Duration> {
+        let Verdict::Passed(pass) = &mut visit.verdict else { return None };
+        pass.metered()?.prepare(body, end_of_stream)
+    }
+
+    /// A piece of the response's body goes by: untouched, or cut where the credits end.
     pub fn response_body_filter(
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         visit: &mut Visit,
     ) -> Result<Option<Duration>> {
+        let mut wait = None;
+        if let Verdict::Passed(pass) = &mut visit.verdict {
+            wait = pass.pass_body(body, end_of_stream);
+        }
+        if end_of_stream && let Some(leash) = &visit.leash {
+            leash.pull();
+        }
         visit.bytes_out += body.as_ref().map_or(0, |body| body.len() as u64);
-        Ok(None)
+        Ok(wait)
     }
 
     /// The request has ended, however: settles what is open, counts and logs.
@@ -350,7 +402,23 @@ impl Gate {
     /// Answers an admitted request that came to nothing; for a `ProxyHttp`'s `fail_to_proxy`. The status sent, or 0
     /// if the client is gone or has its response already.
     pub async fn fail(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> u16 {
-        let Some(failure) = failure_of(error) else { return 0 };
+        if session.response_written().is_some()
+            && let Verdict::Passed(pass) = &mut visit.verdict
+            && let Some(farewell) = pass.metered().and_then(Metered::farewell)
+        {
+            // The gate let go of the upstream: the stream ends in good order.
+            visit.bytes_out += farewell.len() as u64;
+            let _ = session.as_downstream_mut().write_response_body(farewell, true).await;
+            return 0;
+        }
+        let failure = match visit.late.take() {
+            Some(Late::Failed(failure)) => failure,
+            Some(Late::Denied(denial)) => return self.refuse_late(session, denial, visit).await,
+            None => match failure_of(error) {
+                Some(failure) => failure,
+                None => return 0,
+            },
+        };
         visit.failure = Some(failure);
         if let Verdict::Passed(pass) = &mut visit.verdict {
             pass.begin_response(599);
@@ -370,6 +438,24 @@ impl Gate {
             return 0;
         }
         let answer = reply::answer_failure(failure);
+        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
+            Ok(()) => answer.status,
+            Err(_) => 0,
+        }
+    }
+
+    /// A response that had begun to come cannot be paid for.
+    async fn refuse_late(
+        &self,
+        session: &mut Session,
+        denial: crate::policy::Denial,
+        visit: &mut Visit,
+    ) -> u16 {
+        let answer = self.answer(&denial, &visit.trail);
+        let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
+        self.meter.refused(token, denial.code());
+        visit.verdict = Verdict::Denied(denial);
         let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
         match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
             Ok(()) => answer.status,

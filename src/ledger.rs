@@ -1,9 +1,10 @@
-//! Credits: counters, calendar periods, throttle cells, leases, and a node's purse and journal.
+//! Credits: counters, calendar periods, throttle cells, leases, a node's purse and journal, and which retries are paid for.
 //!
 //! Pure, but for the journal's file: no clock, no socket, no store. The embedded store runs [`lease`] as it stands; the
 //! Redis store runs the same steps as scripts, and the conformance suite holds the two together.
 
 mod counter;
+pub mod idempotency;
 pub mod journal;
 pub mod lease;
 pub mod pace;

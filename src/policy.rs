@@ -2,7 +2,8 @@
 //!
 //! Pure: no clock, no socket, no file, no store. Time and facts are arguments, so every rule here can be
 //! tested as a table. The gate gathers [`Facts`], the store gives the [`Policy`], [`judge`] says the verdict.
-//! Go on to [`record`] for a token's fields, [`route`] for which data a path serves, [`denial`] for every refusal.
+//! Go on to [`record`] for a token's fields, [`route`] for which data a path serves, [`denial`] for every refusal,
+//! [`cost`] for prices, [`tally`] for what a body holds and how a stream ends.
 
 pub mod cost;
 pub mod credential;
@@ -14,11 +15,12 @@ pub mod record;
 pub mod route;
 #[cfg(test)]
 mod tables;
+pub mod tally;
 pub mod target;
 pub mod token;
 mod verdict;
 
-pub use cost::{Credits, Limit, PerPool, Period, Pool, RateLimit};
+pub use cost::{Credits, Hold, Limit, PerPool, Period, Pool, Price, RateLimit};
 pub use dataset::{DatasetId, Grant, Operation, Operations};
 pub use denial::Denial;
 pub use record::{DomainMode, Policy, Status};

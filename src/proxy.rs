@@ -18,6 +18,11 @@ mod upstreams;
 
 pub use upstreams::{HostHeader, Upstream, UpstreamError, UpstreamSettings, Upstreams};
 
+/// Connections that the gate may let go of are no others' to use.
+const LEASHED: u64 = 1;
+/// How long a connection may take to stand, where nothing else is said.
+const CONNECTING: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The proxy.
 pub struct Proxy {
     gate: Arc<Gate>,
@@ -56,7 +61,12 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let (peer, server) = self.upstream(journey)?.pick()?;
+        let (mut peer, server) = self.upstream(journey)?.pick()?;
+        let patience = peer.options.connection_timeout.unwrap_or(CONNECTING);
+        if let Some(connector) = journey.visit.connector(patience) {
+            peer.options.custom_l4 = Some(Arc::new(connector));
+            peer.group_key = LEASHED;
+        }
         journey.tries += 1;
         journey.visit.note_server(server);
         Ok(Box::new(peer))
@@ -79,6 +89,16 @@ impl ProxyHttp for Proxy {
         journey: &mut Journey,
     ) -> Result<()> {
         self.gate.response_filter(session, response, &mut journey.visit).await
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        journey: &mut Journey,
+    ) -> Result<Option<std::time::Duration>> {
+        Ok(self.gate.upstream_response_body_filter(body, end_of_stream, &mut journey.visit))
     }
 
     fn response_body_filter(
@@ -105,6 +125,27 @@ impl ProxyHttp for Proxy {
     ) -> Box<Error> {
         let servers = self.upstream(journey).map_or(0, Upstream::len);
         error.set_retry(journey.tries < servers);
+        error
+    }
+
+    /// As Pingora does it, but for this: what has begun to go out is not begun anew.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        _journey: &mut Journey,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let again = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none();
+        if again {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
         error
     }
 

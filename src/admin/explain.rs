@@ -52,7 +52,10 @@ pub(super) struct ExplanationView {
     /// The pool it draws on.
     #[schema(required, schema_with = schema::pool_or_null)]
     pool: Option<&'static str>,
-    /// What it would cost.
+    /// The price in words, and how it is taken; none where a request is refused before its price is looked at.
+    #[schema(required)]
+    price: Option<String>,
+    /// What it would cost in credits; where only the response tells that, what is held before it is sent.
     #[schema(required)]
     credits: Option<u64>,
     /// Every check, in order.
@@ -94,6 +97,7 @@ impl From<Explanation> for ExplanationView {
             datasets: explanation.datasets,
             operation: explanation.operation,
             pool: explanation.pool,
+            price: explanation.price,
             credits: explanation.credits,
             checks: explanation.checks.into_iter().map(StepView::from).collect(),
         }

@@ -86,6 +86,7 @@ fn show(answer: &Value) -> String {
         ("data sets", "datasets"),
         ("operation", "operation"),
         ("pool", "pool"),
+        ("price", "price"),
         ("credits", "credits"),
     ];
     let about = about.map(|(label, name)| (label, text(answer, name)));

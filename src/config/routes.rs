@@ -1,11 +1,11 @@
 //! `routes`: which paths serve which data. What a route means is [`crate::policy::route`]'s.
 
 use super::reader::{Fields, Item, Keys, Read, did_you_mean};
-use crate::policy::cost::MAX_CREDITS;
+use crate::policy::DatasetId;
 use crate::policy::route::{Access, DatasetTemplate, PathTemplate, Route, RouteTable};
-use crate::policy::{Credits, DatasetId};
 
 mod methods;
+mod price;
 
 pub(super) const KEYS: Keys = Keys {
     known: &[
@@ -15,21 +15,18 @@ pub(super) const KEYS: Keys = Keys {
         "dataset",
         "batch_separator_param",
         "credits",
-        "methods",
-        "operations",
-        "signed",
-        "encoded_slash",
-    ],
-    later: &[
         "per_item",
         "per_kilobyte",
         "per_record",
         "per_event",
         "from_header",
         "max_credits",
-        "signature_*",
-        "max_signed_body",
+        "methods",
+        "operations",
+        "signed",
+        "encoded_slash",
     ],
+    later: &["signature_*", "max_signed_body"],
 };
 
 const ACCESS: [(&str, Access); 3] =
@@ -67,10 +64,11 @@ fn read_route<'r>(item: &Item<'r>, upstreams: Option<&[&str]>, seen: &mut Seen<'
     }
     let batch_separator_param =
         fields.optional("batch_separator_param", |item| read_separator(item, &fields));
-    let credits = fields.or("credits", Credits(1), |item| item.integer(0..=MAX_CREDITS).map(Credits));
     let methods = methods::read(&fields);
+    let price = price::read(&fields, known_path, methods.as_ref().map_err(|noted| *noted));
     let signed = fields.or("signed", false, Item::boolean);
     let keep_encoded_slash = fields.or("encoded_slash", false, |item| read_slash(item, known_path));
+    let (price, items) = price?;
     Ok(Route {
         path: path?,
         upstream: upstream?,
@@ -78,7 +76,8 @@ fn read_route<'r>(item: &Item<'r>, upstreams: Option<&[&str]>, seen: &mut Seen<'
         dataset: dataset?,
         batch_separator_param: batch_separator_param?,
         methods: methods?,
-        credits: credits?,
+        price,
+        items,
         signed: signed?,
         keep_encoded_slash: keep_encoded_slash?,
     })
@@ -161,8 +160,9 @@ fn read_separator(item: &Item<'_>, fields: &Fields<'_>) -> Read<String> {
         let fine = !text.is_empty() && text != "token" && text.bytes().all(|b| b.is_ascii_graphic());
         fine.then(|| text.to_owned())
     })?;
-    if fields.get("dataset").is_none() {
-        let message = "there is nothing to separate without `dataset`; add it, or take this key out";
+    if fields.get("dataset").is_none() && fields.get("per_item").is_none() {
+        let message =
+            "there is nothing to separate without `dataset` or `per_item`; add one, or take this key out";
         return Err(item.refuse(message));
     }
     Ok(name)

@@ -1,5 +1,6 @@
 //! The decision about a request: the spec's "Order of checks", steps 1 to 10, in their order.
 
+use http::HeaderName;
 use jiff::Timestamp;
 
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use super::pass::Pass;
 use super::reply::Dialect;
 use super::visit::Trail;
 use super::{Settings, cors};
+use crate::ledger::idempotency::Key;
 use crate::policy::credential::{CredentialProblem, Place, Presented, find_credential};
 use crate::policy::domain::Page;
 use crate::policy::route::{Errand, Route};
@@ -30,6 +32,7 @@ pub(super) struct Judge<'g> {
 }
 
 /// What is to be done with a request that was not refused.
+#[expect(clippy::large_enum_variant, reason = "one a request, moved once; a box would cost an allocation")]
 pub(super) enum Decision<'g> {
     /// Forward it.
     Pass(Pass),
@@ -70,18 +73,22 @@ impl<'g> Judge<'g> {
         let presented = credential(request, &located.query_tokens, in_body)?;
         let policy = self.directory.find(&presented.token).await?;
         trail.policy = Some(policy.clone());
+        trail.from_browser = from_browser(request, &presented);
         let facts = Facts {
             now: Timestamp::now(),
             errand: &errand,
             page,
             client: trail.client,
-            from_browser: from_browser(request, &presented),
+            from_browser: trail.from_browser,
             leaked_secret: self.settings.leaked_secret,
         };
         match judge(&facts, &policy) {
             Verdict::Deny(denial) => Err(denial),
             Verdict::Pass(permit) => match located.own {
-                None => Pass::take(self.meter, &policy, permit, &errand).await.map(Decision::Pass),
+                None => {
+                    let key = idempotency_key(request, &policy, &trail.wire)?;
+                    Pass::take(self.meter, &policy, permit, &errand, key).await.map(Decision::Pass)
+                }
                 Some(endpoint) => {
                     let desk = self.desk();
                     let told = desk.answer(endpoint, &located.target, trail.form.as_ref(), &policy).await?;
@@ -130,6 +137,15 @@ impl<'g> Judge<'g> {
         }
         Ok(Decision::Preflight(located.route))
     }
+}
+
+/// The request's `Idempotency-Key`, for this token and this target.
+fn idempotency_key(request: &Request<'_>, policy: &Policy, wire: &str) -> Result<Option<Key>, Denial> {
+    const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+    if !request.headers.contains_key(NAME) {
+        return Ok(None);
+    }
+    Key::parse(&request.values(NAME), &policy.id, request.method.as_str(), wire).map(Some)
 }
 
 fn check_domain(policy: &Policy, page: &Page, client: Option<IpAddr>) -> Result<(), Denial> {

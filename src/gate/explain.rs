@@ -14,6 +14,7 @@ use super::own::Endpoint;
 use super::reply::Dialect;
 use super::visit::Trail;
 use super::{cors, reply};
+use crate::policy::cost::Rest;
 use crate::policy::route::Errand;
 use crate::policy::{Denial, Facts, Limit, Note, Policy, TokenKind, examine};
 use crate::store::{Counted, StoreError};
@@ -152,7 +153,7 @@ impl Gate {
             ),
         }
         let pool = errand.route.access.pool();
-        let cost = errand.route.credits;
+        let cost = errand.route.price.hold(errand.items).credits;
         let used = self.store.token_usage(&policy.account, &policy.id).await?;
         let account = self.store.get_account(&policy.account).await?;
         let account_used = self.store.account_usage(&policy.account).await?;
@@ -213,6 +214,7 @@ struct Book {
     steps: Vec<Step>,
     denial: Option<Denial>,
     pool: Option<&'static str>,
+    price: Option<String>,
     credits: Option<u64>,
 }
 
@@ -270,7 +272,19 @@ impl Book {
 
     fn price(&mut self, errand: &Errand<'_>) {
         self.pool = Some(errand.route.access.pool().as_str());
-        self.credits = Some(errand.route.credits.0);
+        let price = &errand.route.price;
+        let hold = price.hold(errand.items);
+        self.credits = Some(hold.credits.0);
+        self.price = Some(match hold.rest {
+            Rest::Nothing => price.to_string(),
+            Rest::Returned => {
+                format!("{price}; {} are held, and what is not used is returned", hold.credits)
+            }
+            Rest::Drawn => format!(
+                "{price}; {} are held, and the rest is drawn or returned as the response is counted",
+                hold.credits
+            ),
+        });
     }
 
     fn finish(mut self, trail: &Trail) -> Explanation {
@@ -293,6 +307,7 @@ impl Book {
             datasets: trail.datasets.iter().map(|id| id.as_str().to_owned()).collect(),
             operation: trail.operation.map(crate::policy::Operation::as_str),
             pool: self.pool,
+            price: self.price,
             credits: self.credits,
             checks,
         }

@@ -53,7 +53,9 @@ pub struct Explanation {
     pub operation: Option<&'static str>,
     /// The pool it draws on.
     pub pool: Option<&'static str>,
-    /// What it would cost.
+    /// The price in words, and how it is taken.
+    pub price: Option<String>,
+    /// What it would cost; where only the response tells that, what is held before it is sent.
     pub credits: Option<u64>,
     /// Every check, in the order of `policy.md`, "Order of checks".
     pub checks: Vec<Step>,

@@ -99,6 +99,13 @@ pub(super) fn strip(upstream: &mut RequestHeader) -> pingora::Result<()> {
     Ok(())
 }
 
+/// Asks for the whole body, uncompressed: something in it is to be counted, or it is cut where the credits end.
+pub(super) fn ask_whole(upstream: &mut RequestHeader) {
+    for name in [header::ACCEPT_ENCODING, header::RANGE, header::IF_RANGE] {
+        upstream.remove_header(&name);
+    }
+}
+
 fn holds_encoded_token(value: &[u8]) -> bool {
     let mut text = std::borrow::Cow::Borrowed(value);
     for _ in 0..2 {

@@ -15,23 +15,27 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use ulid::Ulid;
 
 use super::line::Line;
 use crate::ledger::Standing;
+use crate::ledger::idempotency::{Bounds, Key, Memory, Opened, Payment};
 use crate::ledger::journal::{Journal, Recovered};
 use crate::ledger::purse::{Draw, Micros};
-use crate::policy::{Credits, DatasetId, Denial, Operation, Permit, Policy, Pool, TokenId};
+use crate::policy::{Credits, DatasetId, Denial, Operation, Policy, Pool, TokenId};
 use crate::store::NodeId;
 use crate::telemetry::Metrics;
 
 mod keeper;
 mod purse_slot;
 mod refusals;
+mod tab;
 mod throttle;
 
-use purse_slot::{Cell, Outcome, PurseSlot};
+use purse_slot::{Cell, Drawn, Outcome, PurseSlot};
 use refusals::Refusals;
+pub(super) use tab::Tab;
 use throttle::Throttle;
 
 /// How long leases live without being renewed.
@@ -57,6 +61,7 @@ pub(super) struct Meter {
     shards: Vec<Mutex<HashMap<PurseKey, Arc<PurseSlot>>>>,
     throttle: Throttle,
     refusals: Refusals,
+    keys: Mutex<Memory>,
     /// Leases that wait to be settled or were left by an earlier run.
     open: AtomicU64,
 }
@@ -84,6 +89,7 @@ impl Meter {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             refusals: Refusals::default(),
+            keys: Mutex::new(Memory::new(Bounds::default())),
             open: AtomicU64::new(recovered.len() as u64),
         });
         runtime.spawn(keeper::recover(meter.clone(), recovered));
@@ -113,11 +119,17 @@ impl Meter {
         self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Takes what a permit costs: throttle first, then credits.
+    /// A request with an `Idempotency-Key` was judged: whether it was paid for already.
+    pub(super) fn open_key(&self, key: Key) -> Result<Opened, Denial> {
+        Ok(self.keys.lock().open(key, self.now())?)
+    }
+
+    /// Takes what a request costs: throttle first, then credits.
     pub(super) async fn take(
         self: &Arc<Self>,
         policy: &Policy,
-        permit: &Permit,
+        pool: Pool,
+        cost: Credits,
         dataset: Option<&DatasetId>,
         operation: Operation,
     ) -> Result<(Claim, Standing), Denial> {
@@ -125,8 +137,8 @@ impl Meter {
             Some(rate) => Some(self.throttle.pass(policy, rate).await?),
             None => None,
         };
-        let slot = self.slot(policy, permit.pool());
-        let cost = permit.cost().0;
+        let slot = self.slot(policy, pool);
+        let cost = cost.0;
         let (lease, mut standing) = self.draw(&slot, cost).await?;
         standing.burst_left = burst_left;
         let dataset = dataset.map(|id| id.as_str().to_ascii_uppercase()).unwrap_or_default();
@@ -161,22 +173,49 @@ impl Meter {
                     }
                 }
             }
-            // While credits are being recalled the store does answer, so the wait may go on; a store that does not
-            // answer gets the request's patience and no more.
-            let left = deadline.saturating_duration_since(Instant::now());
-            let wait = if slot.is_recalling() { left } else { left.min(self.patience) };
-            match tokio::time::timeout(wait, outcome.changed()).await {
-                Ok(Ok(())) => {
-                    let came = outcome.borrow_and_update().clone();
-                    match came {
-                        Outcome::Denied { need, denial } if need <= cost => return Err(denial),
-                        Outcome::Unavailable => return Err(Denial::StoreUnavailable),
-                        Outcome::Changed | Outcome::Denied { .. } => {}
-                    }
-                }
-                Err(_) if slot.is_recalling() && Instant::now() < deadline => {}
-                Ok(Err(_)) | Err(_) => return Err(Denial::StoreUnavailable),
+            self.wait(slot, cost, &mut outcome, deadline).await?;
+        }
+    }
+
+    /// As [`Self::draw`], for a response whose price grows: from one to `need` credits.
+    async fn draw_part(self: &Arc<Self>, slot: &Arc<PurseSlot>, need: u64) -> Result<Drawn, Denial> {
+        let deadline = Instant::now() + RECALL + self.patience;
+        loop {
+            let mut outcome = slot.outcomes();
+            let (drawn, ask) = slot.draw_part(1, need, self.now());
+            if let Some(ask) = ask {
+                self.runtime.spawn(keeper::ask(self.clone(), slot.clone(), ask, drawn.is_none()));
             }
+            if let Some(drawn) = drawn {
+                return Ok(drawn);
+            }
+            if let Some(denial) = slot.exhausted(1, self.now()) {
+                return Err(denial);
+            }
+            self.wait(slot, 1, &mut outcome, deadline).await?;
+        }
+    }
+
+    /// Waits until something came of asking for `cost`.
+    async fn wait(
+        &self,
+        slot: &PurseSlot,
+        cost: u64,
+        outcome: &mut watch::Receiver<Outcome>,
+        deadline: Instant,
+    ) -> Result<(), Denial> {
+        // While credits are being recalled the store does answer, so the wait may go on; a store that does not
+        // answer gets the request's patience and no more.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait = if slot.is_recalling() { left } else { left.min(self.patience) };
+        match tokio::time::timeout(wait, outcome.changed()).await {
+            Ok(Ok(())) => match outcome.borrow_and_update().clone() {
+                Outcome::Denied { need, denial } if need <= cost => Err(denial),
+                Outcome::Unavailable => Err(Denial::StoreUnavailable),
+                Outcome::Changed | Outcome::Denied { .. } => Ok(()),
+            },
+            Err(_) if slot.is_recalling() && Instant::now() < deadline => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Denial::StoreUnavailable),
         }
     }
 
@@ -269,6 +308,20 @@ pub(super) struct Claim {
 }
 
 impl Claim {
+    /// The response begins well, to a request with a key that nobody had paid for.
+    pub(super) fn pay_key(&self, key: Key) -> Payment {
+        self.meter.keys.lock().pay(key, self.meter.now())
+    }
+
+    /// It costs nothing after all.
+    pub(super) fn release(&mut self) {
+        if let Some(lease) = self.lease {
+            self.slot.release(lease, self.cost);
+            self.meter.metrics.returned(self.slot.pool(), Credits(self.cost));
+            self.cost = 0;
+        }
+    }
+
     /// The request was answered: all of it is spent. Its bytes are counted later, by the receipt.
     pub(super) fn spend(mut self) -> Option<Receipt> {
         let (lease, cell) = (self.lease.take()?, self.cell.take()?);

@@ -18,7 +18,7 @@ use super::meter::Meter;
 use super::reply::Dialect;
 use crate::policy::route::{Access, Methods, PathTemplate, Route, RouteTable};
 use crate::policy::target::Target;
-use crate::policy::{Credits, Denial, Operation, Policy, TokenKind};
+use crate::policy::{Credits, Denial, Operation, Policy, Price, TokenKind};
 
 mod account;
 mod credits;
@@ -113,7 +113,8 @@ fn route(path: PathTemplate, endpoint: Endpoint) -> Route {
         dataset: None,
         batch_separator_param: None,
         methods: endpoint.methods(),
-        credits: Credits(0),
+        price: Price::flat(Credits(0)),
+        items: None,
         signed: false,
         keep_encoded_slash: false,
     }

@@ -28,6 +28,8 @@ pub enum Failure {
     UpstreamUnavailable,
     /// The upstream took too long.
     UpstreamTimeout,
+    /// The upstream compressed what is to be counted.
+    EncodedResponse,
     /// The request could not be read to its end.
     BadRequest,
     /// A defect of the gate.
@@ -40,6 +42,7 @@ impl Failure {
         match self {
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::EncodedResponse => "upstream_encoded",
             Self::BadRequest => "bad_request",
             Self::Internal => "internal_error",
         }
@@ -153,6 +156,16 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Invalid values",
             "The values of this request are missing, or not what this endpoint takes.",
         ),
+        Denial::IdempotencyKeyInvalid => text(
+            400,
+            "Idempotency key invalid",
+            "Send one Idempotency-Key of 1 to 255 printable ASCII characters, or none.",
+        ),
+        Denial::IdempotencyKeyReused => text(
+            422,
+            "Idempotency key reused",
+            "This Idempotency-Key was used for another request. Use a new key for each request that is not a retry.",
+        ),
         Denial::RateLimited { .. } => text(
             429,
             "Rate limited",
@@ -190,6 +203,12 @@ pub fn answer_failure(failure: Failure) -> Answer {
         Failure::UpstreamTimeout => {
             (504, "Upstream timeout", "The data service behind the gate took too long to answer.", Some(1))
         }
+        Failure::EncodedResponse => (
+            502,
+            "Upstream encoded",
+            "The data service behind the gate compressed its answer though it was asked not to, so it cannot be counted. Nothing was charged.",
+            None,
+        ),
         Failure::BadRequest => (400, "Bad request", "The request could not be read to its end.", None),
         Failure::Internal => {
             (500, "Internal error", "The gate failed. The operator finds more in its log.", None)

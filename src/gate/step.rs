@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::directory::Directory;
 use super::line::Line;
 use super::meter::Meter;
+use super::streams::Streams;
 use crate::policy::AccountId;
 use crate::store::{Event, NodeId, NodeReport};
 
@@ -31,6 +32,7 @@ pub(super) struct Watch {
     pub(super) line: Arc<Line>,
     pub(super) directory: Arc<Directory>,
     pub(super) meter: Arc<Meter>,
+    pub(super) streams: Arc<Streams>,
     pub(super) account: AccountId,
     pub(super) node: NodeId,
     pub(super) name: String,
@@ -62,6 +64,7 @@ impl Watch {
                     }
                 }
                 _ = check.tick() => {
+                    self.streams.sweep();
                     behind = if behind { !self.catch_up().await } else { !self.check(&mut events).await };
                     if !behind && checks.is_multiple_of(REPORT_EVERY) {
                         self.report().await;
@@ -92,6 +95,7 @@ impl Watch {
                 self.directory.changed(token, *version);
                 self.meter.forget_pace(token);
                 self.meter.recall(Some(token), None);
+                self.streams.changed(Some(token));
                 self.acts_by(*epoch);
             }
             Event::Account { epoch } => {
@@ -117,6 +121,7 @@ impl Watch {
     async fn catch_up(&self) -> bool {
         let epoch = self.line.call("epoch", |store| store.epoch(&self.account)).await;
         self.directory.lost();
+        self.streams.changed(None);
         match epoch {
             Ok(epoch) => {
                 // Not before the store is there: what is in hand is all that an outage can be served from (law 6).

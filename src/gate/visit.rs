@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use http::{HeaderValue, Method};
 
+use super::leash::{Connector, Leash};
 use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
@@ -25,6 +26,8 @@ pub(super) struct Trail {
     pub(super) client: Option<std::net::IpAddr>,
     /// The body of a request for an account endpoint.
     pub(super) form: Option<Form>,
+    /// It was most likely made by a browser.
+    pub(super) from_browser: bool,
 }
 
 impl Trail {
@@ -51,6 +54,14 @@ pub(super) enum Verdict {
     Passed(Pass),
 }
 
+/// Why a response that had come is not let out after all.
+pub(super) enum Late {
+    /// It cannot be counted.
+    Failed(Failure),
+    /// It cannot be paid for.
+    Denied(Denial),
+}
+
 /// The per-request state of the gate: the `CTX`, or a part of it, of a `ProxyHttp`.
 pub struct Visit {
     pub(super) request_id: String,
@@ -63,6 +74,9 @@ pub struct Visit {
     pub(super) origin: Option<HeaderValue>,
     pub(super) server: Option<Arc<str>>,
     pub(super) bytes_out: u64,
+    pub(super) late: Option<Late>,
+    /// By which the upstream's connection can be let go of, where the response may be a stream.
+    pub(super) leash: Option<Arc<Leash>>,
     _active: Active,
 }
 
@@ -96,6 +110,8 @@ impl Visit {
             origin: None,
             server: None,
             bytes_out: 0,
+            late: None,
+            leash: None,
         }
     }
 
@@ -110,6 +126,13 @@ impl Visit {
             Verdict::Passed(_) => self.trail.upstream(),
             _ => None,
         }
+    }
+
+    /// What is to make the connection to the upstream, for a `ProxyHttp`'s `upstream_peer` (`custom_l4` of a peer's
+    /// options, with a `group_key` of its own): the gate may end the response at any time, also while nothing comes.
+    /// `None`: whatever makes connections as ever; a stream then ends with its next piece.
+    pub fn connector(&self, patience: std::time::Duration) -> Option<Connector> {
+        self.leash.as_ref().map(|leash| Connector { leash: leash.clone(), patience })
     }
 
     /// Tells the log which server was chosen.
@@ -157,6 +180,9 @@ pub(super) fn log_line(visit: &Visit, method: &Method, status: u16, bytes_in: u6
     line.text("verdict", visit.verdict_name());
     if let Some(failure) = visit.failure {
         line.text("failure", failure.code());
+    }
+    if let Some(denial) = pass.and_then(Pass::ended) {
+        line.text("ended", denial.code());
     }
     if !notes.is_empty() {
         line.texts("notes", notes.iter().map(|note| note_name(*note)));

@@ -127,6 +127,11 @@ impl CellRef {
         self.0.charge(credits);
     }
 
+    /// More credits of a response that was charged before: its price grows while it flows.
+    pub fn charge_more(&self, credits: u64) {
+        self.0.charge_more(credits);
+    }
+
     /// So many bytes went out.
     pub fn add_bytes(&self, bytes: u64) {
         self.0.add_bytes(bytes);

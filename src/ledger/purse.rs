@@ -135,6 +135,44 @@ impl Purse {
         Draw::Taken(held.lease)
     }
 
+    /// Takes at least one credit and at most `want`, for a response whose price grows while it flows: from which lease,
+    /// how many, and until when they may be spent. The lease counts one more request, until [`Purse::give_back`].
+    pub fn draw_part(&mut self, want: u64, now: Micros) -> Option<(Ulid, u64, Micros)> {
+        self.last_draw = now;
+        self.last_cost = 1;
+        let usable = |held: &&mut Held| !held.leaving && now < held.ends && held.left() > 0;
+        let held = self.held.iter_mut().find(usable)?;
+        let part = held.left().min(want);
+        held.flying += part;
+        held.requests += 1;
+        self.drawn = self.drawn.saturating_add(part);
+        Some((held.lease, part, held.ends))
+    }
+
+    /// Some of what a request holds is used for good; the request goes on.
+    pub fn spend_part(&mut self, lease: Ulid, credits: u64) {
+        if let Some(held) = self.find(lease) {
+            held.flying = held.flying.saturating_sub(credits);
+            held.spent += credits;
+        }
+    }
+
+    /// Some of what a request holds is not needed; the request goes on.
+    pub fn release(&mut self, lease: Ulid, credits: u64) {
+        if let Some(held) = self.find(lease) {
+            held.flying = held.flying.saturating_sub(credits);
+        }
+    }
+
+    /// A response without `max_credits` cost more than was to be had (law 1). The lease says so at its settling, which
+    /// is to come soon: nothing more is drawn from it.
+    pub fn overspend(&mut self, lease: Ulid, credits: u64) {
+        if let Some(held) = self.find(lease) {
+            held.spent += credits;
+            held.leaving = true;
+        }
+    }
+
     /// The lease to ask for now, if any: `short` is what a request that waits needs; without one, the purse asks ahead
     /// when what is in hand runs low. One lease is asked for at a time.
     pub fn wish_more(&mut self, short: Option<u64>, now: Micros) -> Option<Wish> {

@@ -1,8 +1,13 @@
-//! Credits, pools, periods, limits and rates: the quantities of a policy.
+//! Credits, pools, periods, limits, rates and prices: the quantities of a policy.
 //!
-//! Owns their units and their text forms (`100000/month`, `50/s`). Counting is the ledger's.
+//! Owns their units and their text forms (`100000/month`, `50/s`). Counting is the ledger's. What a request and its
+//! response cost is [`Price`]'s; what a response holds is counted by [`super::tally`].
 
 use std::fmt;
+
+mod price;
+
+pub use price::{BadPrice, Form, Hold, KILOBYTE, Price, Rates, Rest, Seen};
 
 /// The largest number of credits a limit or a cost may have: 2^53 - 1. Redis scripts count in doubles, which are
 /// exact up to here.

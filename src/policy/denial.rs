@@ -57,6 +57,10 @@ pub enum Denial {
     SecretTokenRequired,
     /// The values given to an endpoint of the gate itself are none that it takes.
     InvalidValues,
+    /// The `Idempotency-Key` is no key: empty, too long, doubled.
+    IdempotencyKeyInvalid,
+    /// The `Idempotency-Key` was used for another request.
+    IdempotencyKeyReused,
     /// Too many requests in a time.
     RateLimited {
         /// After how long one more is let through.
@@ -102,6 +106,8 @@ impl Denial {
             Self::DatasetDenied { .. } => "dataset_denied",
             Self::SecretTokenRequired => "secret_token_required",
             Self::InvalidValues => "invalid_values",
+            Self::IdempotencyKeyInvalid => "idempotency_key_invalid",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::RateLimited { .. } => "rate_limited",
             Self::CreditsExhausted { .. } => "credits_exhausted",
             Self::BudgetExhausted { .. } => "budget_exhausted",

@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::cost::{Credits, Pool};
+use super::cost::{Pool, Price};
 use super::dataset::{DatasetId, Operation};
 use super::denial::Denial;
 use super::query;
 use super::target::{BadTarget, Target, decode};
 
+mod items;
 mod template;
 
+pub use items::Items;
 pub use template::{BadTemplate, DatasetTemplate, PathTemplate};
 
 /// Which leave a route asks for.
@@ -106,7 +108,9 @@ pub struct Route {
     /// The methods it serves.
     pub methods: Methods,
     /// What a request costs.
-    pub credits: Credits,
+    pub price: Price,
+    /// Where its items stand, if each of them costs.
+    pub items: Option<Items>,
     /// Whether each request needs a signature.
     pub signed: bool,
     /// Whether `%2F` may stand in the part matched by the final `/**`.
@@ -128,6 +132,8 @@ pub struct Errand<'r> {
     pub datasets: Vec<DatasetId>,
     /// What is to be done with them.
     pub operation: Operation,
+    /// How many items it names, for the price.
+    pub items: u64,
 }
 
 /// All routes, in the order of the file: the first that matches decides.
@@ -167,7 +173,8 @@ impl Route {
             .operation(method)
             .ok_or_else(|| Denial::MethodNotAllowed { allow: self.methods.allow() })?;
         let datasets = self.datasets(target).map_err(Denial::BadTarget)?;
-        Ok(Errand { route: self, datasets, operation })
+        let items = self.items(target).map_err(Denial::BadTarget)?;
+        Ok(Errand { route: self, datasets, operation, items })
     }
 
     /// Each data set of the request. A value with a comma, or with the separator that the request itself names,
@@ -248,6 +255,10 @@ fn one_dataset(template: &DatasetTemplate, target: &Target, separator: Option<ch
 fn split_batch(value: &str, separator: Option<char>) -> Vec<Cow<'static, str>> {
     let parts = value.split(|c| c == ',' || Some(c) == separator);
     parts.filter(|part| !part.is_empty()).map(|part| Cow::Owned(part.to_owned())).collect()
+}
+
+fn is_separator(byte: u8, named: Option<char>) -> bool {
+    byte == b',' || named.is_some_and(|named| named == char::from(byte))
 }
 
 fn product(texts: &[String], values: &[Cow<'_, str>]) -> Result<Vec<String>, BadTarget> {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::cost::{Credits, Pool};
+use super::cost::{Credits, Hold, Pool};
 use super::denial::Denial;
 use super::domain::{DomainRefusal, Page};
 use super::record::{DomainMode, Policy, Status};
@@ -55,7 +55,7 @@ pub enum Note {
 #[derive(Debug)]
 pub struct Permit {
     pool: Pool,
-    cost: Credits,
+    hold: Hold,
     notes: Vec<Note>,
 }
 
@@ -65,9 +65,14 @@ impl Permit {
         self.pool
     }
 
-    /// What it costs.
+    /// What is to be taken before it is sent: its price where that is known.
     pub fn cost(&self) -> Credits {
-        self.cost
+        self.hold.credits
+    }
+
+    /// What is to be taken, and how its price may differ in the end.
+    pub fn hold(&self) -> Hold {
+        self.hold
     }
 
     /// What is worth telling about it.
@@ -147,7 +152,7 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy) -> Verdict {
         }
     }
     let route = facts.errand.route;
-    Verdict::Pass(Permit { pool: route.access.pool(), cost: route.credits, notes })
+    Verdict::Pass(Permit { pool: route.access.pool(), hold: route.price.hold(facts.errand.items), notes })
 }
 
 fn check_token(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denial> {

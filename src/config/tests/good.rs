@@ -10,8 +10,8 @@ use super::super::{
     AccessLog, Config, Dialect, Forwarded, HostHeader, RedisTopology, Server, StoreUrl, TlsFiles,
 };
 use super::{env, parse, parse_file, yaml_files};
-use crate::policy::route::{Access, Route};
-use crate::policy::{Credits, LeakedSecret, Operation};
+use crate::policy::route::{Access, Items, Route};
+use crate::policy::{Credits, LeakedSecret, Operation, Price};
 
 const FOLDER: &str = "tests/config/good";
 
@@ -76,7 +76,10 @@ fn fills_in_every_default() {
     assert_eq!(others, [Duration::from_mins(1); 3]);
     assert_eq!((upstream.keep_alive, upstream.host), (128, HostHeader::Keep));
     let [route] = routes(&config)[..] else { panic!("one route") };
-    assert_eq!((route.credits, route.signed, route.keep_encoded_slash), (Credits(1), false, false));
+    assert_eq!(
+        (&route.price, route.signed, route.keep_encoded_slash),
+        (&Price::flat(Credits(1)), false, false)
+    );
     assert!(route.dataset.is_none() && route.batch_separator_param.is_none());
     assert_eq!(operations(route), "GET:read HEAD:read POST:write PUT:write PATCH:write DELETE:delete");
 }
@@ -134,12 +137,12 @@ fn reads_every_key() {
     assert_eq!(files.access, Access::Premium);
     assert_eq!(files.dataset.as_ref().map(ToString::to_string), Some("{workspace}/{query.id}".to_owned()));
     assert_eq!(files.batch_separator_param.as_deref(), Some("sep"));
-    assert_eq!(files.credits, Credits(9_007_199_254_740_991));
+    assert_eq!(files.price, Price::flat(Credits(9_007_199_254_740_991)));
     assert_eq!((files.signed, files.keep_encoded_slash), (true, true));
     assert_eq!(operations(files), "GET:read POST:read QUERY:read");
     let expected = "GET:read HEAD:read POST:read PUT:write PATCH:write DELETE:write REPORT:read";
     assert_eq!(operations(search), expected);
-    assert_eq!((search.credits, search.access), (Credits(0), Access::Core));
+    assert_eq!((&search.price, search.access), (&Price::flat(Credits(0)), Access::Core));
     assert_eq!(root.access, Access::Dataset);
     assert_eq!(root.methods.operation(&Method::DELETE), Some(Operation::Delete));
 }
@@ -234,4 +237,21 @@ fn ships_a_file_that_names_every_key() {
     for key in super::super::all_keys() {
         assert!(named.contains(&key), "proxy.yaml does not explain `{key}`");
     }
+}
+
+#[test]
+fn reads_every_form_of_a_price() {
+    let config = good("prices.yaml");
+    let prices: Vec<_> = routes(&config).iter().map(|route| route.price.to_string()).collect();
+    let expected = [
+        "2 for each item, at most 50",
+        "1 for each item",
+        "0 + 3 for each kilobyte",
+        "1 + 1 for each kilobyte + 2 for each record, at most 1000",
+        "0 + 1 for each event",
+        "what the response header x-credits-cost says, else 1, at most 100",
+    ];
+    assert_eq!(prices, expected);
+    let items: Vec<_> = routes(&config).iter().filter_map(|route| route.items.clone()).collect();
+    assert_eq!(items, [Items::Query("symbols".to_owned()), Items::Segment(1)]);
 }

@@ -102,6 +102,32 @@ async fn abandon(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid) {
     meter.open.fetch_sub(1, Ordering::AcqRel);
 }
 
+/// A response cost `debt` more than was to be had, and `lease` says so when it is settled. Until then the store is to
+/// count it, too: as leases that nobody spends. What it has not, it cannot count; the limit is exceeded by that.
+pub(super) async fn cover(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid, mut debt: u64) {
+    let mut covers = Vec::new();
+    while debt > 0 {
+        let name = Ulid::generate();
+        if meter.journal.begin(slot.entry(name)).is_err() {
+            break;
+        }
+        covers.push(name);
+        let ask = Ask { want: Credits(debt), need: Credits(1) };
+        let reserve = Reserve { key: slot.key(name), node: meter.node, ask, life: LIFE };
+        match meter.line.call("reserve", |store| store.reserve(&reserve)).await {
+            Ok(Reserved::Granted(grant)) => debt = debt.saturating_sub(grant.granted.0),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    slot.covered();
+    while slot.holds(lease) {
+        tokio::time::sleep(ASK_AGAIN.1).await;
+    }
+    for name in covers {
+        abandon(meter.clone(), slot.clone(), name).await;
+    }
+}
+
 /// Settles what an earlier run of this node left, exactly as its journal says.
 pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
     let count = recovered.len();

@@ -32,8 +32,17 @@ pub(super) enum Outcome {
 #[derive(Clone)]
 pub(super) struct Cell {
     pub(super) reference: CellRef,
-    dataset: String,
-    operation: Operation,
+    pub(super) dataset: String,
+    pub(super) operation: Operation,
+}
+
+/// Credits drawn for a response whose price grows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drawn {
+    pub(super) lease: Ulid,
+    pub(super) credits: u64,
+    /// When they may no longer be spent.
+    pub(super) ends: Micros,
 }
 
 /// What the store last said of the token, kept up with what this node did since.
@@ -57,6 +66,9 @@ struct State {
     bytes: HashMap<(String, Operation), u64>,
     exhausted: Option<(u64, Denial, Micros)>,
     recalling: bool,
+    /// Debts of responses that cost more than was in hand, for which the store has not been asked yet. Nobody draws
+    /// meanwhile: a limit may be exceeded by one response's cost, not by one after the other.
+    uncovered: u32,
     /// Nothing is settled or renewed before then.
     paused_until: Micros,
 }
@@ -109,12 +121,68 @@ impl PurseSlot {
     /// Draws `cost`, and says what to ask the store for; nothing while the line to it is cut.
     pub(super) fn draw(&self, cost: u64, now: Micros, cut: bool) -> (Draw, Option<Wish>) {
         let mut state = self.state.lock();
+        if state.uncovered > 0 {
+            return (Draw::Short, None);
+        }
         let drawn = state.purse.draw(cost, now);
         let short = (drawn == Draw::Short).then_some(cost);
         let exhausted = state.exhausted.as_ref();
         let hopeless = exhausted.is_some_and(|(need, _, until)| now < *until && short.unwrap_or(1) >= *need);
         let more = if hopeless || cut { None } else { state.purse.wish_more(short, now) };
         (drawn, more)
+    }
+
+    /// Draws from one to `want` credits for a response whose price grows, and says what to ask the store for. With
+    /// nothing in hand, that is at least `need`.
+    pub(super) fn draw_part(&self, need: u64, want: u64, now: Micros) -> (Option<Drawn>, Option<Wish>) {
+        let mut state = self.state.lock();
+        if state.uncovered > 0 {
+            return (None, None);
+        }
+        let drawn = state.purse.draw_part(want, now);
+        let drawn = drawn.map(|(lease, credits, ends)| Drawn { lease, credits, ends });
+        let got = drawn.as_ref().map_or(0, |drawn| drawn.credits);
+        let short = (got < need).then(|| need - got);
+        let exhausted = state.exhausted.as_ref();
+        let hopeless =
+            exhausted.is_some_and(|(least, _, until)| now < *until && short.unwrap_or(1) >= *least);
+        let more = if hopeless { None } else { state.purse.wish_more(short, now) };
+        let more = more.map(|wish| match wish {
+            Wish::Reserve { want: usual, need } => Wish::Reserve { want: usual.max(want - got), need },
+            other => other,
+        });
+        (drawn, more)
+    }
+
+    pub(super) fn spend_part(&self, lease: Ulid, credits: u64) {
+        self.state.lock().purse.spend_part(lease, credits);
+    }
+
+    /// Some of what a response holds is not needed after all.
+    pub(super) fn release(&self, lease: Ulid, credits: u64) {
+        self.state.lock().purse.release(lease, credits);
+        self.outcomes.send_if_modified(|outcome| matches!(outcome, Outcome::Changed));
+    }
+
+    /// A response cost more than was in hand. Nobody draws until it is [`Self::covered`].
+    pub(super) fn overspend(&self, lease: Ulid, credits: u64) {
+        let mut state = self.state.lock();
+        state.purse.overspend(lease, credits);
+        state.uncovered += 1;
+    }
+
+    /// The store counts a debt as leased, or has nothing left to count.
+    pub(super) fn covered(&self) {
+        {
+            let mut state = self.state.lock();
+            state.uncovered = state.uncovered.saturating_sub(1);
+        }
+        self.outcomes.send_replace(Outcome::Changed);
+    }
+
+    /// Whether a lease is in hand still.
+    pub(super) fn holds(&self, lease: Ulid) -> bool {
+        self.state.lock().purse.leases().iter().any(|held| held.lease == lease)
     }
 
     /// The refusal that is remembered for whoever needs `cost`.

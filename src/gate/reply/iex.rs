@@ -61,6 +61,8 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
         | Denial::MethodNotAllowed { .. }
         | Denial::TokenAmbiguous
         | Denial::PolicyUnreadable
+        | Denial::IdempotencyKeyInvalid
+        | Denial::IdempotencyKeyReused
         | Denial::SecretTokenLeaked
         | Denial::StoreUnavailable => None,
     }

@@ -274,6 +274,13 @@ impl Place {
         }
     }
 
+    /// A cell's record: more credits of a response that is counted already.
+    pub(super) fn charge_more(&self, credits: u64) {
+        if let Some(sum) = self.word(CREDITS) {
+            sum.fetch_add(credits, Ordering::Release);
+        }
+    }
+
     /// A cell's record: bytes that went out.
     pub(super) fn add_bytes(&self, bytes: u64) {
         if let Some(word) = self.word(BYTES) {

@@ -163,3 +163,39 @@ fn what_lies_idle_stays_in_hand_while_the_store_is_out_of_reach() {
     purse.failed(name(1));
     assert_eq!(purse.wishes(200 * SECOND, false), [Wish::Settle { lease: name(1), spent: 1 }]);
 }
+
+#[test]
+fn a_growing_response_draws_what_there_is_and_keeps_its_lease_open() {
+    let mut purse = Purse::default();
+    let lease = Ulid::from(1_u128);
+    assert!(matches!(purse.wish_more(Some(5), 0), Some(Wish::Reserve { .. })));
+    purse.granted(lease, 5, 1_000, 60_000_000);
+    assert_eq!(purse.draw_part(3, 1), Some((lease, 3, 1_000)));
+    assert_eq!(purse.draw_part(9, 2), Some((lease, 2, 1_000)), "what there is");
+    assert_eq!(purse.draw_part(1, 3), None);
+    purse.spend_part(lease, 4);
+    purse.release(lease, 1);
+    assert_eq!(purse.left(), 1);
+    assert_eq!(purse.draw_part(1, 1_000), None, "its time is over");
+    purse.recall();
+    assert_eq!(purse.wishes(4, false), [Wish::Shrink { lease, keep: 4 }], "two still hold it open");
+    purse.shrunk(lease, 4);
+    purse.give_back(lease, 0);
+    assert_eq!(purse.wishes(5, false), []);
+    purse.give_back(lease, 0);
+    assert_eq!(purse.wishes(6, false), [Wish::Settle { lease, spent: 4 }]);
+}
+
+#[test]
+fn what_was_overspent_is_settled_and_nothing_more_is_drawn_from_it() {
+    let mut purse = Purse::default();
+    let lease = Ulid::from(1_u128);
+    assert!(purse.wish_more(Some(5), 0).is_some());
+    purse.granted(lease, 5, 1_000, 60_000_000);
+    assert_eq!(purse.draw_part(2, 1), Some((lease, 2, 1_000)));
+    purse.spend_part(lease, 2);
+    purse.overspend(lease, 7);
+    assert_eq!((purse.draw(1, 2), purse.draw_part(1, 2), purse.left()), (Draw::Short, None, 0));
+    purse.give_back(lease, 0);
+    assert_eq!(purse.wishes(3, false), [Wish::Settle { lease, spent: 9 }]);
+}

@@ -106,7 +106,7 @@ impl PathTemplate {
             && self.segments.iter().zip(&other.segments).all(alike)
     }
 
-    fn position(&self, name: &str) -> Option<usize> {
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.segments.iter().position(|segment| matches!(segment, Segment::Name(n) if n == name))
     }
 

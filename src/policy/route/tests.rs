@@ -1,6 +1,7 @@
 use http::Method;
 
 use super::*;
+use crate::policy::Credits;
 use crate::policy::route::{DatasetTemplate, PathTemplate};
 
 fn route(path: &str, dataset: Option<&str>) -> Route {
@@ -13,7 +14,8 @@ fn route(path: &str, dataset: Option<&str>) -> Route {
         dataset,
         batch_separator_param: Some("batchSeparator".to_owned()),
         methods: Methods::default(),
-        credits: Credits(1),
+        price: Price::flat(Credits(1)),
+        items: None,
         signed: false,
         keep_encoded_slash: false,
     }
@@ -191,6 +193,57 @@ fn refuses_templates_that_are_none() {
     for text in ["{w}/{d}", "CORE/{d}", "{query.id}", "{query.w}/{query.d}", "CORE/QUOTE", "{w}/V1_{d}"] {
         assert!(DatasetTemplate::parse(text, &path).is_ok(), "{text}");
     }
+}
+
+#[test]
+fn counts_items_as_batches_do() {
+    let query = Items::Query("symbols".to_owned());
+    let cases = [
+        ("/stock?symbols=AAPL", 1),
+        ("/stock?symbols=AAPL,MSFT,GOOG", 3),
+        ("/stock?symbols=AAPL%2CMSFT%2cGOOG", 3),
+        ("/stock?%73ymbols=A,B", 2),
+        ("/stock?symbols=A,,B,", 2),
+        ("/stock?symbols=A,A", 2),
+        ("/stock?symbols=A,B&x=1&symbols=C", 3),
+        ("/stock?symbols=A%252CB", 1),
+        ("/stock?symbols=A|B,C", 2),
+        ("/stock?symbols=A|B,C&sep=|", 3),
+        ("/stock?symbols=A|B&sep=%7C", 2),
+        // What names no item still asks for something.
+        ("/stock?symbols=", 1),
+        ("/stock?symbols=,,", 1),
+        ("/stock", 1),
+        ("/stock?Symbols=A,B", 1),
+    ];
+    let mut priced = route("/stock", None);
+    priced.batch_separator_param = Some("sep".to_owned());
+    priced.items = Some(query);
+    for (text, expected) in cases {
+        let target = Target::parse(text.as_bytes(), None).expect(text);
+        assert_eq!(priced.items(&target), Ok(expected), "{text}");
+        assert_eq!(priced.errand(&target, &Method::GET).expect(text).items, expected, "{text}");
+    }
+    let mut priced = route("/stock/{symbols}/quote", None);
+    priced.items = Items::segment("symbols", &priced.path);
+    assert!(priced.items.is_some());
+    for (text, expected) in [("/stock/A/quote", 1), ("/stock/A,B/quote", 2), ("/stock/A%2CB%2c/quote", 2)] {
+        let target = Target::parse(text.as_bytes(), None).expect(text);
+        assert_eq!(priced.items(&target), Ok(expected), "{text}");
+    }
+    assert_eq!(Items::segment("other", &priced.path), None);
+    priced.items = None;
+    let target = Target::parse(b"/stock/A,B/quote", None).expect("a target");
+    assert_eq!(priced.items(&target), Ok(1));
+}
+
+#[test]
+fn refuses_items_whose_separator_could_hide_some() {
+    let mut priced = route("/stock", None);
+    priced.batch_separator_param = Some("sep".to_owned());
+    priced.items = Some(Items::Query("symbols".to_owned()));
+    let target = Target::parse(b"/stock?symbols=AxB&sep=x", None).expect("a target");
+    assert_eq!(priced.items(&target), Err(BadTarget::BatchSeparator));
 }
 
 proptest::proptest! {

@@ -1,6 +1,7 @@
 use http::Method;
 
 use super::*;
+use crate::policy::Price;
 use crate::policy::domain::DomainRules;
 use crate::policy::route::{DatasetTemplate, Methods, PathTemplate, Route};
 use crate::policy::target::Target;
@@ -29,7 +30,8 @@ fn route(access: Access, dataset: Option<&str>) -> Route {
         dataset,
         batch_separator_param: None,
         methods: Methods::default(),
-        credits: Credits(3),
+        price: Price::flat(Credits(3)),
+        items: None,
         signed: false,
         keep_encoded_slash: false,
     }

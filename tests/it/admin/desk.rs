@@ -235,6 +235,7 @@ impl Explainer for FakeGate {
             datasets: vec!["CORE/QUOTES".to_owned()],
             operation: Some("read"),
             pool: Some("core"),
+            price: Some("1".to_owned()),
             credits: Some(1),
             checks: vec![
                 Step { check: "target", outcome: "passed", code: None, detail: None },

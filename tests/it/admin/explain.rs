@@ -21,7 +21,7 @@ fn a_question_reaches_the_gate_as_it_was_asked() {
         answer.json(),
         json!({
             "pass": true, "status": 200, "code": null, "detail": null, "route": "/v1/data/CORE/{dataset}/**",
-            "token_id": FIRST_ID, "datasets": ["CORE/QUOTES"], "operation": "read", "pool": "core", "credits": 1,
+            "token_id": FIRST_ID, "datasets": ["CORE/QUOTES"], "operation": "read", "pool": "core", "price": "1", "credits": 1,
             "checks": [{"check": "target", "outcome": "passed", "code": null, "detail": null},
                        {"check": "domain", "outcome": "passed", "code": null, "detail": null}],
         })

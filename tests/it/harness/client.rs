@@ -190,23 +190,37 @@ impl Connection {
     async fn read_chunks(&mut self) -> std::io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let end = loop {
-                match self.buffer.windows(2).position(|pair| pair == b"\r\n") {
-                    Some(end) => break end,
-                    None => self.fill().await?,
-                }
-            };
-            let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
-            let size =
-                usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16).expect("a size");
-            while self.buffer.len() < end + 2 + size + 2 {
-                self.fill().await?;
-            }
-            body.extend_from_slice(&self.buffer[end + 2..end + 2 + size]);
-            self.buffer.drain(..end + 2 + size + 2);
-            if size == 0 {
+            let chunk = self.read_chunk().await?;
+            if chunk.is_empty() {
                 return Ok(body);
             }
+            body.extend_from_slice(&chunk);
         }
+    }
+
+    /// Reads the next chunk of a chunked body; empty: its end.
+    pub(crate) async fn read_chunk(&mut self) -> std::io::Result<Vec<u8>> {
+        let end = loop {
+            match self.buffer.windows(2).position(|pair| pair == b"\r\n") {
+                Some(end) => break end,
+                None => self.fill().await?,
+            }
+        };
+        let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+        let size =
+            usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16).expect("a size");
+        while self.buffer.len() < end + 2 + size + 2 {
+            self.fill().await?;
+        }
+        let chunk = self.buffer[end + 2..end + 2 + size].to_vec();
+        self.buffer.drain(..end + 2 + size + 2);
+        Ok(chunk)
+    }
+
+    /// Reads what is left until the other end closes.
+    pub(crate) async fn read_to_end(&mut self) -> Vec<u8> {
+        let rest = async { while self.fill().await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, rest).await.expect("an end");
+        std::mem::take(&mut self.buffer)
     }
 }

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+mod bodies;
+
 /// One request as it reached the upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -166,6 +168,9 @@ async fn read_body(
 /// Answers as wished; `None` closes the connection.
 async fn answer(stream: &mut TcpStream, wish: &str, body: &[u8]) -> Option<()> {
     let (name, value) = wish.split_once('=').unwrap_or((wish, ""));
+    if let Some(done) = bodies::answer(stream, name, value).await {
+        return done;
+    }
     let mut extra = String::new();
     let mut status = "200 OK".to_owned();
     match name {
