@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tollgate::policy::domain::{DomainRules, Page};
 use tollgate::policy::query::take_tokens;
 use tollgate::policy::route::{Access, DatasetTemplate, Methods, PathTemplate, Route, RouteTable};
+use tollgate::policy::signature::SignatureRefusal;
 use tollgate::policy::target::Target;
 use tollgate::policy::{
     AccountId, Credits, Facts, Grant, LeakedSecret, Policy, Token, TokenId, TokenKind, judge,
@@ -87,6 +88,7 @@ fn judge_pass(bencher: Bencher<'_, '_>, grants: usize) {
         client: None,
         from_browser: true,
         leaked_secret: LeakedSecret::Flag,
+        signature: Err(SignatureRefusal::Missing),
     };
     let policy = policy(grants);
     bencher.bench_local(|| judge(black_box(&facts), black_box(&policy)));
@@ -130,6 +132,8 @@ fn route(path: &str, dataset: Option<&str>) -> Option<Route> {
         methods: Methods::default(),
         credits: Credits(1),
         signed: false,
+        signature_body: tollgate::policy::signature::SignatureBody::Strict,
+        max_signed_body: 1024,
         keep_encoded_slash: false,
     })
 }

@@ -71,6 +71,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// For how long known policies and leased credits are trusted while the store cannot be reached.
     pub outage_grace: Duration,
+    /// How far the time of a signed request may be from this machine's, to either side.
+    pub signature_max_skew: Duration,
     /// The most policies kept in memory.
     pub policies: usize,
     /// Where approved requests go, by name; at least one.

@@ -1,7 +1,7 @@
 //! The pure heart of the policy room, compiled from the very sources of the main crate.
 //!
 //! The files are taken by path and not through the crate `tollgate`: building Pingora and the rest under a sanitizer
-//! takes many minutes and adds nothing to what is fuzzed. `credential` and `domain` know only their neighbours here,
+//! takes many minutes and adds nothing to what is fuzzed. `credential`, `domain` and `signature` know only their neighbours here,
 //! so this list is all they need.
 #![allow(missing_docs, reason = "the modules document themselves")]
 
@@ -10,6 +10,7 @@ pub mod policy {
     pub mod credential;
     pub mod domain;
     pub mod query;
+    pub mod signature;
     pub mod target;
     pub mod token;
 }

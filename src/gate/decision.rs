@@ -14,6 +14,7 @@ use super::{Settings, cors};
 use crate::policy::credential::{CredentialProblem, Place, Presented, find_credential};
 use crate::policy::domain::Page;
 use crate::policy::route::{Errand, Route};
+use crate::policy::signature::SignatureRefusal;
 use crate::policy::target::{BadTarget, Target};
 use crate::policy::{Denial, Facts, Policy, TokenKind, Verdict, judge, query};
 
@@ -65,6 +66,7 @@ impl<'g> Judge<'g> {
             client: trail.client,
             from_browser: from_browser(request, &presented),
             leaked_secret: self.settings.leaked_secret,
+            signature: Err(SignatureRefusal::Missing),
         };
         match judge(&facts, &policy) {
             Verdict::Deny(denial) => Err(denial),

@@ -12,6 +12,7 @@ use super::denial::Denial;
 use super::domain::{DomainRefusal, Page};
 use super::record::{DomainMode, Policy, Status};
 use super::route::{Access, Errand};
+use super::signature::{Checked, SignatureRefusal};
 use super::token::TokenKind;
 
 /// What a secret token from a browser leads to (`policy.md`, "Tokens").
@@ -39,6 +40,13 @@ pub struct Facts<'a> {
     pub from_browser: bool,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
+    /// What checking its signature led to, where that was asked for ([`asks_for_signature`]).
+    pub signature: Result<&'a Checked, SignatureRefusal>,
+}
+
+/// Whether a request needs a signature: its token says so, or its route.
+pub fn asks_for_signature(errand: &Errand<'_>, policy: &Policy) -> bool {
+    policy.signed_requests || errand.route.signed
 }
 
 /// Something worth telling about a request that passes.
@@ -57,6 +65,7 @@ pub struct Permit {
     pool: Pool,
     cost: Credits,
     notes: Vec<Note>,
+    awaits_body: bool,
 }
 
 impl Permit {
@@ -68,6 +77,12 @@ impl Permit {
     /// What it costs.
     pub fn cost(&self) -> Credits {
         self.cost
+    }
+
+    /// Whether its signature can only be checked with the body: nothing may be forwarded before
+    /// [`super::signature::Pending::finish`] said that it is right.
+    pub fn awaits_body(&self) -> bool {
+        self.awaits_body
     }
 
     /// What is worth telling about it.
@@ -147,7 +162,9 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy) -> Verdict {
         }
     }
     let route = facts.errand.route;
-    Verdict::Pass(Permit { pool: route.access.pool(), cost: route.credits, notes })
+    let awaits_body =
+        asks_for_signature(facts.errand, policy) && matches!(facts.signature, Ok(Checked::Pending(_)));
+    Verdict::Pass(Permit { pool: route.access.pool(), cost: route.credits, notes, awaits_body })
 }
 
 fn check_token(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denial> {
@@ -167,9 +184,12 @@ fn check_token(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denia
     }
 }
 
-/// No signature can be verified yet, so none is ever good enough: closed by default (law 9).
+/// A signature that still waits for its body passes here; whoever forwards has to finish it first.
 fn check_signature(facts: &Facts<'_>, policy: &Policy) -> Result<(), Denial> {
-    if policy.signed_requests || facts.errand.route.signed { Err(Denial::SignatureMissing) } else { Ok(()) }
+    if !asks_for_signature(facts.errand, policy) {
+        return Ok(());
+    }
+    facts.signature.map(drop).map_err(Denial::from)
 }
 
 fn check_domain(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denial> {

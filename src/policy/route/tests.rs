@@ -15,6 +15,8 @@ fn route(path: &str, dataset: Option<&str>) -> Route {
         methods: Methods::default(),
         credits: Credits(1),
         signed: false,
+        signature_body: crate::policy::signature::SignatureBody::Strict,
+        max_signed_body: 1024,
         keep_encoded_slash: false,
     }
 }
