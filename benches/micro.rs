@@ -6,10 +6,9 @@ use jiff::Timestamp;
 use tollgate::policy::domain::{DomainRules, Page};
 use tollgate::policy::query::take_tokens;
 use tollgate::policy::route::{Access, DatasetTemplate, Methods, PathTemplate, Route, RouteTable};
-use tollgate::policy::signature::SignatureRefusal;
 use tollgate::policy::target::Target;
 use tollgate::policy::{
-    AccountId, Credits, Facts, Grant, LeakedSecret, Policy, Token, TokenId, TokenKind, judge,
+    AccountId, Credits, Denial, Facts, Grant, LeakedSecret, Policy, Token, TokenId, TokenKind, judge,
 };
 
 const HOST: &[u8] = b"api.example.net";
@@ -88,7 +87,7 @@ fn judge_pass(bencher: Bencher<'_, '_>, grants: usize) {
         client: None,
         from_browser: true,
         leaked_secret: LeakedSecret::Flag,
-        signature: Err(SignatureRefusal::Missing),
+        signature: Err(Denial::SignatureMissing),
     };
     let policy = policy(grants);
     bencher.bench_local(|| judge(black_box(&facts), black_box(&policy)));

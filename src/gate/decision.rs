@@ -14,7 +14,6 @@ use super::{Settings, cors};
 use crate::policy::credential::{CredentialProblem, Place, Presented, find_credential};
 use crate::policy::domain::Page;
 use crate::policy::route::{Errand, Route};
-use crate::policy::signature::SignatureRefusal;
 use crate::policy::target::{BadTarget, Target};
 use crate::policy::{Denial, Facts, Policy, TokenKind, Verdict, judge, query};
 
@@ -66,7 +65,7 @@ impl<'g> Judge<'g> {
             client: trail.client,
             from_browser: from_browser(request, &presented),
             leaked_secret: self.settings.leaked_secret,
-            signature: Err(SignatureRefusal::Missing),
+            signature: Err(Denial::SignatureMissing),
         };
         match judge(&facts, &policy) {
             Verdict::Deny(denial) => Err(denial),

@@ -14,7 +14,6 @@ use super::visit::Trail;
 use super::{cors, reply};
 use crate::ledger::Counter;
 use crate::policy::route::Errand;
-use crate::policy::signature::SignatureRefusal;
 use crate::policy::{Denial, Facts, Limit, Note, PerPool, Policy, TokenKind, examine};
 use crate::store::StoreError;
 
@@ -115,7 +114,7 @@ impl Gate {
             client: request.peer,
             from_browser,
             leaked_secret: self.settings.leaked_secret,
-            signature: Err(SignatureRefusal::Missing),
+            signature: Err(Denial::SignatureMissing),
         };
         for finding in examine(&facts, policy) {
             let name = finding.check.as_str();

@@ -80,6 +80,8 @@ pub struct Policy {
     pub expires_at: Option<Timestamp>,
     /// Whether each request needs a signature.
     pub signed_requests: bool,
+    /// Whether a signature is good only once.
+    pub replay_protection: bool,
     /// Leave to read core data.
     pub core_access: bool,
     /// Leave to read premium data.
@@ -112,6 +114,7 @@ impl Policy {
             created_at,
             expires_at: None,
             signed_requests: false,
+            replay_protection: true,
             core_access: true,
             premium_access: false,
             grants: Vec::new(),

@@ -114,7 +114,7 @@ pub struct RawRequest<'r> {
 }
 
 /// What a request claims with its signature: of the right form, of this token, and of now. Nothing is proved yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Claim {
     prefixes: Vec<Prefix>,
     seal: Seal,
@@ -125,6 +125,7 @@ pub struct Claim {
 struct Seal {
     signature: [u8; 64],
     date: [u8; 16],
+    dated: Timestamp,
     expires_at: Timestamp,
 }
 
@@ -162,7 +163,7 @@ impl Claim {
         let prefix = |host| Prefix::new(request.method, request.target, host, &date);
         let prefixes = canonical::forms_of_host(host).map(prefix).collect();
         let expires_at = dated.checked_add(max_skew).unwrap_or(Timestamp::MAX);
-        Ok(Self { prefixes, seal: Seal { signature: header.signature, date, expires_at } })
+        Ok(Self { prefixes, seal: Seal { signature: header.signature, date, dated, expires_at } })
     }
 
     /// Checks the signature with every secret that is good for the token, as far as that is possible without the body.
@@ -240,7 +241,8 @@ impl Pending {
         let digest = Sha256::new().chain_update(b"tollgate signature\0").chain_update(self.seal.signature);
         let digest: [u8; 32] = digest.finalize().into();
         let [half, _]: [[u8; 16]; 2] = halves(digest);
-        Verified { fingerprint: Fingerprint(half), expires_at: self.seal.expires_at }
+        let Seal { dated, expires_at, .. } = self.seal;
+        Verified { fingerprint: Fingerprint(half), dated, expires_at }
     }
 }
 
@@ -254,6 +256,7 @@ fn halves(digest: [u8; 32]) -> [[u8; 16]; 2] {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     fingerprint: Fingerprint,
+    dated: Timestamp,
     expires_at: Timestamp,
 }
 
@@ -261,6 +264,11 @@ impl Verified {
     /// What the signature is remembered by.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// The signature's time.
+    pub fn dated(&self) -> Timestamp {
+        self.dated
     }
 
     /// After this time it is stale, by a clock that goes as the gate's.

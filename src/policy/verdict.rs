@@ -12,7 +12,7 @@ use super::denial::Denial;
 use super::domain::{DomainRefusal, Page};
 use super::record::{DomainMode, Policy, Status};
 use super::route::{Access, Errand};
-use super::signature::{Checked, SignatureRefusal};
+use super::signature::Checked;
 use super::token::TokenKind;
 
 /// What a secret token from a browser leads to (`policy.md`, "Tokens").
@@ -41,7 +41,7 @@ pub struct Facts<'a> {
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
     /// What checking its signature led to, where that was asked for ([`asks_for_signature`]).
-    pub signature: Result<&'a Checked, SignatureRefusal>,
+    pub signature: Result<&'a Checked, Denial>,
 }
 
 /// Whether a request needs a signature: its token says so, or its route.
@@ -189,7 +189,7 @@ fn check_signature(facts: &Facts<'_>, policy: &Policy) -> Result<(), Denial> {
     if !asks_for_signature(facts.errand, policy) {
         return Ok(());
     }
-    facts.signature.map(drop).map_err(Denial::from)
+    facts.signature.as_ref().map(drop).map_err(Denial::clone)
 }
 
 fn check_domain(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denial> {

@@ -3,7 +3,7 @@ use http::Method;
 use super::*;
 use crate::policy::domain::DomainRules;
 use crate::policy::route::{DatasetTemplate, Methods, PathTemplate, Route};
-use crate::policy::signature::{self, BadSignature};
+use crate::policy::signature::{self, BadSignature, SignatureRefusal};
 use crate::policy::target::Target;
 use crate::policy::{AccountId, Grant, TokenId};
 
@@ -48,7 +48,7 @@ struct Case {
     from_browser: bool,
     leaked_secret: LeakedSecret,
     now: &'static str,
-    signature: Result<Checked, SignatureRefusal>,
+    signature: Result<Checked, Denial>,
 }
 
 impl Default for Case {
@@ -62,7 +62,7 @@ impl Default for Case {
             from_browser: false,
             leaked_secret: LeakedSecret::Flag,
             now: "2026-11-24T12:00:00Z",
-            signature: Err(SignatureRefusal::Missing),
+            signature: Err(Denial::SignatureMissing),
         }
     }
 }
@@ -90,7 +90,7 @@ impl Case {
             client: None,
             from_browser: self.from_browser,
             leaked_secret: self.leaked_secret,
-            signature: self.signature.as_ref().map_err(|refusal| *refusal),
+            signature: self.signature.as_ref().map_err(Denial::clone),
         };
         judge(&facts)
     }
@@ -200,9 +200,10 @@ fn signed_requests_are_never_let_through_unverified() {
         (SignatureRefusal::Invalid(BadSignature::Mismatch), Denial::SignatureInvalid(BadSignature::Mismatch)),
     ];
     for (refusal, denial) in refused {
-        let case = Case { route: signed.clone(), signature: Err(refusal), ..Case::default() };
+        let signature = || Err(Denial::from(refusal));
+        let case = Case { route: signed.clone(), signature: signature(), ..Case::default() };
         assert_eq!(case.judge(), Err(denial));
-        assert_eq!(Case { signature: Err(refusal), ..Case::default() }.judge(), Ok(vec![]), "nobody asked");
+        assert_eq!(Case { signature: signature(), ..Case::default() }.judge(), Ok(vec![]), "nobody asked");
     }
     // Whether the body is still to come, the permit says.
     for (has_body, awaits_body) in [(false, false), (true, true)] {

@@ -18,7 +18,7 @@ use tollgate::store::embedded::{Clock, EmbeddedStore};
 use tollgate::store::redis::{RedisClock, RedisSettings, RedisStore};
 use tollgate::store::seal::Sealer;
 use tollgate::store::{
-    LeaseId, LeaseKey, NodeId, Reserve, Settlement, Store, StoreError, UsageCell, Written,
+    LeaseId, LeaseKey, NodeId, Reserve, Retention, Settlement, Store, StoreError, UsageCell, Written,
 };
 
 use crate::harness::redis_server::RedisServer;
@@ -35,6 +35,7 @@ pub enum Raw {
 pub struct Bench {
     pub store: Option<Arc<dyn Store>>,
     pub raw: Raw,
+    pub retention: Retention,
     micros: Arc<AtomicI64>,
 }
 
@@ -81,7 +82,7 @@ const ACCOUNTS: TableDefinition<'static, &str, &str> = TableDefinition::new("acc
 impl Bench {
     fn new(raw: Raw) -> Self {
         let micros = Arc::new(AtomicI64::new(time("2026-11-24T06:00:00Z").as_microsecond()));
-        let mut bench = Self { store: None, raw, micros };
+        let mut bench = Self { store: None, raw, retention: Retention::default(), micros };
         bench.reopen(Some(sealer()));
         bench
     }
@@ -113,12 +114,15 @@ impl Bench {
         let store: Arc<dyn Store> = match &self.raw {
             Raw::Embedded(_) => {
                 let now = move || Timestamp::from_microsecond(micros.load(Ordering::SeqCst)).unwrap();
-                Arc::new(EmbeddedStore::open(&self.file(), sealer, Clock::new(now)).unwrap())
+                let clock = Clock::new(now);
+                let opened = EmbeddedStore::open_keeping(&self.file(), sealer, clock, self.retention);
+                Arc::new(opened.unwrap())
             }
             Raw::Redis(server) => {
                 let mut settings = RedisSettings::new(&server.url());
                 settings.clock = RedisClock::Fixed(micros);
                 settings.timeout = Duration::from_secs(10);
+                settings.retention = self.retention;
                 Arc::new(RedisStore::connect(&settings, sealer).unwrap())
             }
         };
@@ -338,6 +342,7 @@ async fn everything_in(server: &RedisServer) -> Vec<u8> {
         let read: &[&str] = match kind.as_str() {
             "string" => &["GET", &key],
             "hash" => &["HGETALL", &key],
+            "set" => &["SMEMBERS", &key],
             "zset" => &["ZRANGE", &key, "0", "-1"],
             other => panic!("a key of type {other}"),
         };

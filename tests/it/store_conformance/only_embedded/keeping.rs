@@ -129,7 +129,11 @@ async fn how_long_things_are_kept_can_be_told() {
     let pass = |time: Duration| {
         now.fetch_add(i64::try_from(time.as_micros()).unwrap(), std::sync::atomic::Ordering::SeqCst);
     };
-    let retention = Retention { usage: Duration::from_hours(24), stranded: Duration::from_mins(10) };
+    let retention = Retention {
+        usage: Duration::from_hours(24),
+        stranded: Duration::from_mins(10),
+        ..Retention::default()
+    };
     let path = folder.path().join("store.redb");
     let store = EmbeddedStore::open_keeping(&path, Some(sealer()), clock, retention).unwrap();
     let account = tollgate::policy::record::Account {
