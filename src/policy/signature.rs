@@ -38,7 +38,7 @@ mod key;
 mod tests;
 
 pub use body::{BodyDigest, BodyHash, DEFAULT_MAX_SIGNED_BODY, SignatureBody};
-pub use canonical::{Signing, sign};
+pub use canonical::{Signing, parse_date, sign};
 pub use key::SigningSecret;
 #[cfg(test)]
 pub(in crate::policy) use tests::checked_example;

@@ -26,7 +26,7 @@ impl Day {
 }
 
 /// Reads exactly `YYYYMMDDTHHMMSSZ`: the text itself, and the time it says.
-pub(super) fn parse_date(text: &[u8]) -> Option<([u8; 16], Timestamp)> {
+pub fn parse_date(text: &[u8]) -> Option<([u8; 16], Timestamp)> {
     let date: [u8; 16] = text.try_into().ok()?;
     let [y1, y2, y3, y4, m1, m2, d1, d2, b'T', h1, h2, n1, n2, s1, s2, b'Z'] = date else { return None };
     let number = |digits: &[u8]| {

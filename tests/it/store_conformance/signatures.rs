@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use tollgate::policy::signature::{Fingerprint, SigningSecret};
 use tollgate::policy::{AccountId, PerPool, Status, TokenId, TokenKind};
 use tollgate::store::seal::{SealError, Sealer};
-use tollgate::store::{Remembered, Sighting, Store, StoreError, Written};
+use tollgate::store::{Remembered, Sighting, StoreError, Written};
 
 use super::bench::{Bench, account_id, new_id, new_value, next, sealer};
 
