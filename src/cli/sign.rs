@@ -81,7 +81,7 @@ pub(super) fn run(global: &Global, args: &SignArgs) -> anyhow::Result<Output> {
     let mut text = if args.curl {
         curl(args, &headers)
     } else {
-        headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+        headers.iter().fold(String::new(), |text, (name, value)| text + name + ": " + value + "\n")
     };
     if args.explain {
         text.push_str(&explain(&signing));
@@ -211,7 +211,7 @@ fn show_json(headers: &[(&'static str, String)], signing: &Signing, explain: boo
 
 fn explain(signing: &Signing) -> String {
     let canonical = String::from_utf8_lossy(&signing.canonical);
-    let indented = |text: &str| text.split('\n').map(|line| format!("  {line}\n")).collect::<String>();
+    let indented = |text: &str| text.split('\n').fold(String::new(), |text, line| text + "  " + line + "\n");
     format!(
         "\nThe canonical form (no line feed at its end):\n{}its SHA-256: {}\n\nThe text that is signed:\n{}",
         indented(&canonical),
@@ -222,19 +222,20 @@ fn explain(signing: &Signing) -> String {
 
 /// A command for a shell. `--path-as-is` and `--globoff`, since what is sent must be what was signed.
 fn curl(args: &SignArgs, headers: &[(&'static str, String)]) -> String {
-    let mut command = "curl --path-as-is --globoff".to_owned();
+    let mut words = ["curl", "--path-as-is", "--globoff"].map(str::to_owned).to_vec();
     if args.method == http::Method::HEAD {
-        command.push_str(" --head");
+        words.push("--head".to_owned());
     } else {
-        command.push_str(&format!(" -X {}", quote(args.method.as_str())));
+        words.extend(["-X".to_owned(), quote(args.method.as_str())]);
     }
     for (name, value) in headers {
-        command.push_str(&format!(" -H {}", quote(&format!("{name}: {value}"))));
+        words.extend(["-H".to_owned(), quote(&format!("{name}: {value}"))]);
     }
     if let Some(file) = &args.body_file {
-        command.push_str(&format!(" --data-binary {}", quote(&format!("@{}", file.display()))));
+        words.extend(["--data-binary".to_owned(), quote(&format!("@{}", file.display()))]);
     }
-    format!("{command} {}\n", quote(&args.url))
+    words.push(quote(&args.url));
+    words.join(" ") + "\n"
 }
 
 /// A word as a shell reads it back.

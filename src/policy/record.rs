@@ -63,6 +63,7 @@ impl DomainMode {
 
 /// All that decides what one token may do. The token's value is not part of it.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in the record and the API")]
 pub struct Policy {
     /// The token's public name.
     pub id: TokenId,

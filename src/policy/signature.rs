@@ -178,7 +178,7 @@ impl Claim {
         has_body: bool,
     ) -> Result<Checked, SignatureRefusal> {
         let day = Day::of(&self.seal.date);
-        let keys = secrets.into_iter().map(|secret| SigningKey::derive(secret, &day)).collect();
+        let keys = secrets.into_iter().map(|secret| SigningKey::derive(secret, day)).collect();
         let pending = Pending { prefixes: self.prefixes, keys, seal: self.seal };
         if pending.keys.is_empty() {
             return Err(SignatureRefusal::Invalid(BadSignature::Mismatch));

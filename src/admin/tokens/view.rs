@@ -48,6 +48,7 @@ impl From<RateLimit> for RateView {
 /// A token.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Token)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in the API")]
 pub(in crate::admin) struct TokenView {
     /// Its public name: what logs, metrics and upstreams see.
     #[schema(example = "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV")]

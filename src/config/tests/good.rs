@@ -77,7 +77,7 @@ fn fills_in_every_default() {
     let [route] = routes(&config)[..] else { panic!("one route") };
     assert_eq!((route.credits, route.signed, route.keep_encoded_slash), (Credits(1), false, false));
     assert_eq!((route.signature_body, route.max_signed_body), (SignatureBody::Strict, 1_048_576));
-    assert_eq!(config.signature_max_skew, Duration::from_secs(300));
+    assert_eq!(config.signature_max_skew, Duration::from_mins(5));
     assert!(route.dataset.is_none() && route.batch_separator_param.is_none());
     assert_eq!(operations(route), "GET:read HEAD:read POST:write PUT:write PATCH:write DELETE:delete");
 }

@@ -61,7 +61,7 @@ fn replay(fake: &Arc<Fake>, gate: &Arc<Semaphore>, patience: Duration) -> Arc<Re
     Replay::asking(Box::new(ask), patience, Handle::current())
 }
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_lone_check_goes_out_at_once_and_a_repetition_is_refused() {

@@ -172,7 +172,7 @@ pub fn sign(
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let day = Day::of(&date);
     let to_sign = to_sign(&date, &canonical_hash);
-    let signature = text(SigningKey::derive(secret, &day).sign(&to_sign).as_slice());
+    let signature = text(SigningKey::derive(secret, day).sign(&to_sign).as_slice());
     Some(Signing {
         date: text(&date),
         authorization: format!(

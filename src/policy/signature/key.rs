@@ -72,7 +72,7 @@ fn hex_hmac(key: &[u8; BLOCK], message: &[u8]) -> Hex {
 pub(super) struct SigningKey(Hex);
 
 impl SigningKey {
-    pub(super) fn derive(secret: &SigningSecret, day: &Day) -> Self {
+    pub(super) fn derive(secret: &SigningSecret, day: Day) -> Self {
         Self(hex_hmac(&k_date(secret, day), b"iex_request"))
     }
 
@@ -92,7 +92,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-pub(super) fn k_date(secret: &SigningSecret, day: &Day) -> Hex {
+pub(super) fn k_date(secret: &SigningSecret, day: Day) -> Hex {
     let mut key = Zeroizing::new([0; BLOCK]);
     for (place, byte) in key.iter_mut().zip(secret.0.bytes()) {
         *place = byte;

@@ -159,10 +159,10 @@ fn goes_by_the_steps_of_the_specification() {
         format!("IEX-HMAC-SHA256\n{DATE}\n20240115/iex_request\n{}", signing.canonical_hash)
     );
     let day = Day::parse(b"20240115").unwrap();
-    let k_date = String::from_utf8(k_date(&secret(SECRET), &day).to_vec()).unwrap();
+    let k_date = String::from_utf8(k_date(&secret(SECRET), day).to_vec()).unwrap();
     assert_eq!(k_date, "08a0332511bac40f45fda454b0311d3b3b02a0a998020ede0e3dd870849514d7");
     assert_eq!(
-        SigningKey::derive(&secret(SECRET), &day).text(),
+        SigningKey::derive(&secret(SECRET), day).text(),
         "ebd1d782d807822c9ce9792a33bc9d2f60df742259f63d4ee672214eb43a811f"
     );
     let credential = format!("Credential={PK}/20240115/iex_request");

@@ -15,6 +15,7 @@ use super::bench::{
 use crate::harness::redis_server::{Options, RedisServer};
 
 mod leases;
+mod signatures;
 
 fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
     let settings = RedisSettings { timeout, ..RedisSettings::new(&server.url()) };

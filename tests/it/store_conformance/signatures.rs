@@ -29,7 +29,7 @@ super::on_both![
     a_batch_may_hold_signatures_of_many_seconds,
 ];
 
-fn new_secret() -> SigningSecret {
+pub fn new_secret() -> SigningSecret {
     SigningSecret::from_random((0xfade_u128 << 112 | u128::from(next())).to_be_bytes())
 }
 

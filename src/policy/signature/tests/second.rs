@@ -25,7 +25,7 @@ pub(super) fn signature(request: &Request<'_>) -> String {
     ];
     let scope = format!("{}/iex_request", &date[..8]);
     let to_sign = ["IEX-HMAC-SHA256", date, &scope, &hex(&sha256(lines.join("\n").as_bytes()))].join("\n");
-    let k_date = hex(&hmac(secret.as_bytes(), date[..8].as_bytes()));
+    let k_date = hex(&hmac(secret.as_bytes(), &date.as_bytes()[..8]));
     let k_sign = hex(&hmac(k_date.as_bytes(), b"iex_request"));
     hex(&hmac(k_sign.as_bytes(), to_sign.as_bytes()))
 }
