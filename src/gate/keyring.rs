@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
 
 use super::line::Line;
 use crate::policy::signature::SigningSecret;
@@ -67,6 +68,7 @@ pub(super) struct Keyring {
     patience: Duration,
     /// For how long what is known is trusted while the store cannot be reached.
     grace: Duration,
+    runtime: Handle,
     accounts: Mutex<HashMap<AccountId, Arc<Slot>>>,
     own: Cache<TokenId, (u64, Option<SigningSecret>)>,
     changes: AtomicU64,
@@ -75,17 +77,19 @@ pub(super) struct Keyring {
 }
 
 impl Keyring {
-    pub(super) fn new(line: Arc<Line>, patience: Duration, grace: Duration) -> Self {
-        Self {
+    /// Look-ups are made on `runtime`, and go on when the request that began them has left.
+    pub(super) fn new(line: Arc<Line>, patience: Duration, grace: Duration, runtime: Handle) -> Arc<Self> {
+        Arc::new(Self {
             line,
             patience,
             grace,
+            runtime,
             accounts: Mutex::default(),
             own: Cache::new(OWN),
             changes: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             fences: Mutex::default(),
-        }
+        })
     }
 
     /// A token was changed.
@@ -112,7 +116,7 @@ impl Keyring {
     }
 
     /// The secrets that are good for a token. `anew`: those that were known have not fitted.
-    pub(super) async fn find(&self, policy: &Policy, anew: bool) -> Result<Secrets, Denial> {
+    pub(super) async fn find(self: &Arc<Self>, policy: &Policy, anew: bool) -> Result<Secrets, Denial> {
         let ring = self.ring(&policy.account, anew).await?;
         let own = self.own(policy).await?;
         let may_have_grown = ring.changes < self.changes.load(Ordering::Acquire);
@@ -132,19 +136,25 @@ impl Keyring {
         Ok(found)
     }
 
-    async fn ring(&self, account: &AccountId, anew: bool) -> Result<Arc<Ring>, Denial> {
+    async fn ring(self: &Arc<Self>, account: &AccountId, anew: bool) -> Result<Arc<Ring>, Denial> {
         let slot = self.accounts.lock().entry(account.clone()).or_default().clone();
         let known = slot.ring.lock().clone();
         if let Some(ring) = known.as_ref().filter(|ring| self.is_good(ring, anew)) {
             return Ok(ring.clone());
         }
-        match tokio::time::timeout(self.patience, self.learn(account, &slot, anew)).await {
-            Ok(Ok(ring)) => Ok(ring),
+        let (keyring, account) = (self.clone(), account.clone());
+        let learning = self.runtime.spawn(async move { keyring.learn(&account, &slot, anew).await });
+        let learnt = match tokio::time::timeout(self.patience, learning).await {
+            Ok(Ok(learnt)) => learnt,
+            // Too slow for this request; the look-up goes on for the next one.
+            Ok(Err(_)) | Err(_) => Err(Denial::StoreUnavailable),
+        };
+        match learnt {
             // Cut off for longer than the grace time, nothing that is known is trusted any more.
-            Ok(Err(Denial::StoreUnavailable)) | Err(_) => known
+            Err(Denial::StoreUnavailable) => known
                 .filter(|_| self.line.silence().is_some_and(|silence| silence <= self.grace))
                 .ok_or(Denial::StoreUnavailable),
-            Ok(Err(denial)) => Err(denial),
+            other => other,
         }
     }
 

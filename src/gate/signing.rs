@@ -63,7 +63,7 @@ pub(super) struct SignedRequest<'r> {
 pub(super) struct Signing {
     max_skew: Duration,
     /// The secrets; to be kept in step.
-    pub(super) keyring: Keyring,
+    pub(super) keyring: Arc<Keyring>,
     replay: Arc<Replay>,
 }
 
@@ -71,7 +71,7 @@ impl Signing {
     /// Calls to the store are made on `runtime`.
     pub(super) fn new(line: &Arc<Line>, settings: SigningSettings, runtime: Handle) -> Self {
         let SigningSettings { max_skew, patience, grace } = settings;
-        let keyring = Keyring::new(line.clone(), patience, grace);
+        let keyring = Keyring::new(line.clone(), patience, grace, runtime.clone());
         Self { max_skew, keyring, replay: Replay::new(line.clone(), patience, runtime) }
     }
 
