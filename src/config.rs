@@ -21,6 +21,7 @@ use crate::policy::route::RouteTable;
 
 mod cors;
 mod document;
+mod keeping;
 mod listeners;
 mod nearest;
 mod problem;
@@ -73,6 +74,10 @@ pub struct Config {
     pub outage_grace: Duration,
     /// How far the time of a signed request may be from this machine's, to either side.
     pub signature_max_skew: Duration,
+    /// For how long a node that was gone can come back and say what its leases really paid for.
+    pub reclaim_window: Duration,
+    /// How long usage and refusals are kept after the end of their day: never less than the longest period.
+    pub usage_retention: Duration,
     /// The most policies kept in memory.
     pub policies: usize,
     /// Where approved requests go, by name; at least one.
@@ -158,6 +163,8 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
 fn all_keys() -> Vec<&'static str> {
     let keys = [
         document::KEYS,
+        keeping::LEASE_KEYS,
+        keeping::USAGE_KEYS,
         listeners::KEYS,
         cors::KEYS,
         store::KEYS,

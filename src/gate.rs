@@ -64,7 +64,7 @@ use memory::Memory;
 use meter::Meter;
 use reply::Failure;
 use step::Watch;
-use visit::{Active, Line as LogLine, Verdict};
+use visit::{Active, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
@@ -313,16 +313,12 @@ impl Gate {
             pass.begin_response(599);
             pass.end_response(visit.bytes_out);
         }
-        let seconds = visit.started.elapsed().as_secs_f64();
+        let now = Instant::now();
+        let seconds = now.duration_since(visit.started).as_secs_f64();
         self.counts(visit).request(visit.verdict_name(), status, seconds);
         if let Some(log) = &self.access_log {
             let bytes_in = session.body_bytes_read() as u64;
-            let line = LogLine::new(visit, &session.req_header().method, status, bytes_in);
-            if let Ok(mut text) = serde_json::to_vec(&line) {
-                text.push(b'\n');
-                log.write(&text);
-            }
-            self.metrics.log_lines_dropped(log.dropped());
+            log.write(&visit::log_line(visit, &session.req_header().method, status, bytes_in, now));
         }
     }
 
@@ -385,6 +381,9 @@ impl Gate {
     /// The gate's metrics in Prometheus's text format.
     pub fn metrics(&self) -> String {
         self.metrics.policies(self.directory.len());
+        if let Some(log) = &self.access_log {
+            self.metrics.log_lines_dropped(log.dropped());
+        }
         self.metrics.render()
     }
 

@@ -56,9 +56,9 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let peer = self.upstream(journey)?.pick()?;
+        let (peer, server) = self.upstream(journey)?.pick()?;
         journey.tries += 1;
-        journey.visit.note_server(peer._address.to_string());
+        journey.visit.note_server(server);
         Ok(Box::new(peer))
     }
 

@@ -19,9 +19,9 @@ use crate::config::{AccessLog, Config, StoreUrl};
 use crate::gate::Gate;
 use crate::policy::AccountId;
 use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
+use crate::store::Store;
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore, RedisTls};
-use crate::store::{Retention, Store};
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
 mod first_start;
@@ -161,7 +161,8 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
     match &config.store.url {
         StoreUrl::Embedded { path } => {
             tracing::info!(path = %path.display(), "store: embedded");
-            Ok(Arc::new(EmbeddedStore::open(path, sealer, Clock::system())?))
+            let retention = settings::of_retention(config);
+            Ok(Arc::new(EmbeddedStore::open_keeping(path, sealer, Clock::system(), retention)?))
         }
         StoreUrl::Redis(url) => {
             let servers = settings::of_redis(url);
@@ -176,7 +177,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
                 timeout: config.store.timeout.max(SHORTEST_CALL),
                 wait_replicas: config.store.wait_replicas,
                 clock: RedisClock::Store,
-                retention: Retention::default(),
+                retention: settings::of_retention(config),
             };
             Ok(Arc::new(RedisStore::connect(&settings, sealer)?))
         }

@@ -9,11 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::ledger::Counter;
 use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::Account;
 use crate::policy::signature::{Fingerprint, SigningSecret};
-use crate::policy::{AccountId, Credits, Operation, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
+use crate::policy::{AccountId, Credits, Operation, Policy, Pool, Token, TokenDigest, TokenId};
 
 pub mod embedded;
 pub mod keys;
@@ -23,7 +22,7 @@ pub mod seal;
 pub mod snapshot;
 mod usage;
 
-pub use usage::Retention;
+pub use usage::{Counted, Retention};
 
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -456,18 +455,11 @@ pub trait Store: Send + Sync + 'static {
         to: Timestamp,
     ) -> Result<Vec<UsageRow>, StoreError>;
 
-    /// Credits of a token that count as spent only because a node has not come back, for each pool.
-    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError>;
+    /// What is counted of a token.
+    async fn token_usage(&self, account: &AccountId, id: &TokenId) -> Result<Counted, StoreError>;
 
-    /// The counters of a token, for each pool, as of the store's clock, which is given besides.
-    async fn token_usage(
-        &self,
-        account: &AccountId,
-        id: &TokenId,
-    ) -> Result<(PerPool<Counter>, Timestamp), StoreError>;
-
-    /// The counters of an account, for each pool, as of the store's clock, which is given besides.
-    async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError>;
+    /// What is counted of an account: of all its tokens together.
+    async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

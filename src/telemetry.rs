@@ -4,8 +4,10 @@
 //! standard output (or a file). No value here may hold a token or a signature (law 7); labels are bounded: routes of
 //! the configuration, codes of an enum, names in this file.
 
+mod json_line;
 mod logs;
 mod metrics;
 
+pub use json_line::JsonLine;
 pub use logs::{AccessLogWriter, LogGuard, start_events};
 pub use metrics::{Metrics, RouteMetrics};

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -19,10 +18,8 @@ use super::problem::{Problem, ProblemBody};
 use super::query::{Query, WAIT};
 use super::receipt::{self, ReceiptView};
 use super::schema::AccountFields;
-use crate::ledger::Counter;
-use crate::policy::PerPool;
 use crate::policy::record::Account;
-use crate::store::Written;
+use crate::store::{Counted, Written};
 
 /// The account.
 #[derive(Debug, Serialize, ToSchema)]
@@ -113,20 +110,17 @@ fn no_account() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "account_not_found", "The store does not know this account.")
 }
 
-/// What is used, and the store's time.
-type Used = (PerPool<Counter>, Timestamp);
-
-async fn used(shared: &Shared) -> Result<Used, Problem> {
+async fn used(shared: &Shared) -> Result<Counted, Problem> {
     Ok(shared.admin.store.account_usage(&shared.admin.account).await?)
 }
 
-fn show(account: &Account, (counters, store_now): &Used, receipt: Option<ReceiptView>) -> Response {
+fn show(account: &Account, used: &Counted, receipt: Option<ReceiptView>) -> Response {
     let view = AccountView {
         id: account.id.to_string(),
         created_at: account.created_at.to_string(),
         budget: LimitsView::from(&account.budget),
         version: account.version,
-        usage: UsageView::new(counters, &account.budget, *store_now),
+        usage: UsageView::new(used, &account.budget),
         receipt,
     };
     ([(header::CACHE_CONTROL, "no-store")], [etag(account.version)], Json(view)).into_response()

@@ -1,14 +1,14 @@
 //! Credits for each pool, as tokens (`credit_limit`) and accounts (`budget`) have them: read, shown, and what is used.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::fields::{Field, Object, Problems};
 use super::schema;
-use crate::ledger::{Counter, period_end};
+use crate::ledger::period_end;
 use crate::policy::cost::MAX_CREDITS;
 use crate::policy::{Credits, Limit, PerPool, Period, Pool};
+use crate::store::Counted;
 
 /// Credits in a period.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,9 +51,8 @@ pub(super) struct PoolUsage {
     used: u64,
     /// Credits in the hands of nodes, counted but not spent.
     leased: u64,
-    /// Those of all time that count as used only because a node has not come back to say; only for a single token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stranded: Option<u64>,
+    /// Those of all time that count as used only because a node has not come back to say.
+    stranded: u64,
     /// What is left: neither used nor leased; `null`: there is no limit.
     #[schema(required)]
     remaining: Option<u64>,
@@ -76,30 +75,24 @@ pub(super) struct UsageView {
 }
 
 impl UsageView {
-    /// Reads counters by the limits they count for, at the store's time `now`.
-    pub(super) fn new(counters: &PerPool<Counter>, limits: &PerPool<Option<Limit>>, now: Timestamp) -> Self {
+    /// Reads what is counted by the limits it counts for.
+    pub(super) fn new(counted: &Counted, limits: &PerPool<Option<Limit>>) -> Self {
+        let now = counted.at;
         let of = |pool: Pool| {
             let limit = *limits.get(pool);
             let period = limit.map_or(Period::Month, |limit| limit.period);
-            let counter = counters.get(pool);
+            let counter = counted.counters.get(pool);
             let committed = counter.committed(period, now).0;
             PoolUsage {
                 used: counter.used(period, now).0,
                 leased: counter.leased(period, now).0,
-                stranded: None,
+                stranded: counted.stranded.get(pool).0,
                 remaining: limit.map(|limit| limit.credits.0.saturating_sub(committed)),
                 period: period.as_str(),
                 resets_at: period_end(period, now).map(|end| end.to_string()),
             }
         };
         Self { core: of(Pool::Core), premium: of(Pool::Premium) }
-    }
-
-    /// Adds what is stranded.
-    pub(super) fn with_stranded(mut self, stranded: &PerPool<Credits>) -> Self {
-        self.core.stranded = Some(stranded.core.0);
-        self.premium.stranded = Some(stranded.premium.0);
-        self
     }
 }
 

@@ -137,9 +137,8 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     query.allow_none()?;
     let stored = find(&shared, &id).await?;
-    let (counters, store_now) = shared.admin.store.token_usage(&shared.admin.account, &id).await?;
-    let stranded = shared.admin.store.stranded(&shared.admin.account, &id).await?;
-    let usage = UsageView::new(&counters, &stored.policy.credit_limit, store_now).with_stranded(&stranded);
+    let counted = shared.admin.store.token_usage(&shared.admin.account, &id).await?;
+    let usage = UsageView::new(&counted, &stored.policy.credit_limit);
     Ok(show(stored.policy.version, TokenView::stored(&stored).with_usage(usage)))
 }
 

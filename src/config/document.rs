@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
-use super::{AccessLog, Config, Dialect, Forwarded, Listener, listeners, routes, store, upstreams};
+use super::{AccessLog, Config, Dialect, Forwarded, Listener, keeping, listeners, routes, store, upstreams};
 use crate::policy::LeakedSecret;
 use crate::policy::signature::DEFAULT_MAX_SKEW;
 
@@ -31,11 +31,13 @@ pub(super) const KEYS: Keys = Keys {
         "outage",
         "signature_max_skew",
         "max_signed_body",
+        "lease",
+        "usage",
         "policies",
         "upstreams",
         "routes",
     ],
-    later: &["authz", "lease"],
+    later: &["authz"],
 };
 
 const LEAKED: [(&str, LeakedSecret); 2] = [("flag", LeakedSecret::Flag), ("refuse", LeakedSecret::Refuse)];
@@ -80,6 +82,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let signature_max_skew = fields.or("signature_max_skew", DEFAULT_MAX_SKEW, |item| {
         item.duration(Duration::from_secs(1)..=LONGEST_SKEW)
     });
+    let reclaim_window = fields.or("lease", keeping::RECLAIM_WINDOW, keeping::read_lease);
+    let usage_retention = fields.or("usage", keeping::RETENTION, keeping::read_usage);
     let policies = fields.or("policies", POLICIES, |item| item.integer(100..=10_000_000));
     let upstreams = upstreams::read(&fields);
     let names =
@@ -106,6 +110,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         shutdown_grace: shutdown_grace?,
         outage_grace: outage_grace?,
         signature_max_skew: signature_max_skew?,
+        reclaim_window: reclaim_window?,
+        usage_retention: usage_retention?,
         policies: usize::try_from(policies?).unwrap_or(usize::MAX),
         upstreams: upstreams?
             .into_iter()

@@ -24,6 +24,16 @@ pub struct CorsSettings {
 const EXPOSED: &str =
     "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After";
 
+/// The response headers that are the gate's to write.
+const OWNED: [header::HeaderName; 6] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
+
 /// Whether a request is a preflight.
 pub(super) fn is_preflight(request: &Request<'_>) -> bool {
     *request.method == Method::OPTIONS
@@ -71,15 +81,12 @@ pub(super) fn allowed_headers(settings: &CorsSettings, request: &Request<'_>) ->
 
 /// Makes a response readable for the admitted origin and nobody else: whatever the upstream said is replaced.
 pub(super) fn decorate(response: &mut ResponseHeader, origin: Option<&HeaderValue>) -> pingora::Result<()> {
-    for name in [
-        header::ACCESS_CONTROL_ALLOW_ORIGIN,
-        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        header::ACCESS_CONTROL_MAX_AGE,
-    ] {
-        response.remove_header(&name);
+    let of_cors = |name: &header::HeaderName| name.as_str().starts_with("access-control-");
+    // Nearly no upstream says any.
+    if response.headers.keys().any(of_cors) {
+        for name in OWNED {
+            response.remove_header(&name);
+        }
     }
     if let Some(origin) = origin {
         response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;

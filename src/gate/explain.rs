@@ -12,10 +12,9 @@ use super::explanation::{Explainer, Explanation, Question, Step};
 use super::facts::Request;
 use super::visit::Trail;
 use super::{cors, reply};
-use crate::ledger::Counter;
 use crate::policy::route::Errand;
-use crate::policy::{Denial, Facts, Limit, Note, PerPool, Policy, TokenKind, examine};
-use crate::store::StoreError;
+use crate::policy::{Denial, Facts, Limit, Note, Policy, TokenKind, examine};
+use crate::store::{Counted, StoreError};
 
 /// The checks in the order of the spec, by the names `explain` gives them.
 const CHECKS: [&str; 10] = [
@@ -146,13 +145,13 @@ impl Gate {
         }
         let pool = errand.route.access.pool();
         let cost = errand.route.credits;
-        let (used, now) = self.store.token_usage(&policy.account, &policy.id).await?;
+        let used = self.store.token_usage(&policy.account, &policy.id).await?;
         let account = self.store.get_account(&policy.account).await?;
-        let (account_used, _) = self.store.account_usage(&policy.account).await?;
+        let account_used = self.store.account_usage(&policy.account).await?;
         let budget = account.and_then(|account| *account.budget.get(pool));
-        let covers = |limit: Option<Limit>, counters: &PerPool<Counter>| {
+        let covers = |limit: Option<Limit>, counted: &Counted| {
             limit.is_none_or(|limit| {
-                let used = counters.get(pool).used(limit.period, now).0;
+                let used = counted.counters.get(pool).used(limit.period, counted.at).0;
                 cost.0 == 0 || used.saturating_add(cost.0) <= limit.credits.0
             })
         };

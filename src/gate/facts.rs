@@ -92,10 +92,9 @@ pub(super) fn raw_target(session: &Session) -> Bytes {
     let head = http1.get_headers_raw_bytes();
     let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
     let line = head.get(start..).unwrap_or_default();
-    let line = line.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let mut words = line.splitn(2, |byte| *byte == b' ');
-    let after_method = words.nth(1).unwrap_or_default();
-    let end = after_method.iter().rposition(|byte| *byte == b' ').unwrap_or(after_method.len());
+    let line = line.get(..memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len())).unwrap_or_default();
+    let after_method = memchr::memchr(b' ', line).and_then(|at| line.get(at + 1..)).unwrap_or_default();
+    let end = memchr::memrchr(b' ', after_method).unwrap_or(after_method.len());
     head.slice_ref(after_method.get(..end).unwrap_or_default())
 }
 

@@ -3,6 +3,7 @@
 //! Law 8: exactly the judged form is sent. Law 7: no header that may carry a credential is passed on, and anything
 //! else with the shape of a token is masked.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, header};
@@ -62,18 +63,24 @@ fn is_removed(name: &HeaderName) -> bool {
 
 /// Takes everything out of a request that must not reach an upstream.
 pub(super) fn strip(upstream: &mut RequestHeader) -> pingora::Result<()> {
-    let removed: Vec<HeaderName> = upstream.headers.keys().filter(|name| is_removed(name)).cloned().collect();
-    for name in &removed {
-        upstream.remove_header(name);
+    if upstream.headers.keys().any(is_removed) {
+        let removed: Vec<HeaderName> =
+            upstream.headers.keys().filter(|name| is_removed(name)).cloned().collect();
+        for name in &removed {
+            upstream.remove_header(name);
+        }
     }
-    let tainted = |name: &&HeaderName| {
-        upstream
-            .headers
-            .get_all(*name)
-            .iter()
-            .any(|value| contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes()))
-    };
-    let tainted: Vec<HeaderName> = upstream.headers.keys().filter(tainted).cloned().collect();
+    let tainted =
+        |value: &HeaderValue| contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes());
+    if !upstream.headers.values().any(tainted) {
+        return Ok(());
+    }
+    let tainted: Vec<HeaderName> = upstream
+        .headers
+        .keys()
+        .filter(|name| upstream.headers.get_all(*name).iter().any(tainted))
+        .cloned()
+        .collect();
     for name in tainted {
         let values: Vec<HeaderValue> = upstream.headers.get_all(&name).iter().cloned().collect();
         upstream.remove_header(&name);
@@ -128,24 +135,34 @@ pub(super) fn trace(
     how: Forwarded,
 ) -> pingora::Result<()> {
     let Some(peer) = request.peer() else { return Ok(()) };
-    let mut host = request.host().unwrap_or_default().to_vec();
-    mask_tokens(&mut host);
-    let host = std::str::from_utf8(&host).unwrap_or_default();
+    let host = request.host().unwrap_or_default();
+    let mut masked = Vec::new();
+    let host = if contains_token(host) {
+        masked.extend_from_slice(host);
+        mask_tokens(&mut masked);
+        masked.as_slice()
+    } else {
+        host
+    };
+    let host = std::str::from_utf8(host).unwrap_or_default();
     if matches!(how, Forwarded::XForwarded | Forwarded::Both) {
         let kept = |name: &'static str| {
             let value = request.headers.get(name).filter(|_| trusted);
             value.and_then(|value| value.to_str().ok()).filter(|value| !contains_token(value.as_bytes()))
         };
-        let entries: Vec<&str> = request
-            .headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter(|value| trusted && !contains_token(value.as_bytes()))
-            .filter_map(|value| value.to_str().ok())
-            .collect();
-        let peer = peer.to_string();
-        let chain: Vec<&str> = entries.into_iter().chain([peer.as_str()]).collect();
-        upstream.insert_header("X-Forwarded-For", chain.join(", "))?;
+        let mut chain = String::new();
+        if trusted {
+            let entries = request.headers.get_all("x-forwarded-for").iter();
+            for entry in entries.filter(|value| !contains_token(value.as_bytes())) {
+                if let Ok(entry) = entry.to_str() {
+                    chain.push_str(entry);
+                    chain.push_str(", ");
+                }
+            }
+        }
+        // Writing into memory does not fail.
+        let _ = write!(chain, "{peer}");
+        upstream.insert_header("X-Forwarded-For", chain)?;
         upstream.insert_header("X-Forwarded-Host", kept("x-forwarded-host").unwrap_or(host))?;
         upstream.insert_header("X-Forwarded-Proto", kept("x-forwarded-proto").unwrap_or("http"))?;
     }

@@ -256,7 +256,7 @@ impl Claim {
         // Written down first: a kill in between leaves a charge that is settled after all, never one that is forgotten.
         cell.reference.charge(self.cost);
         self.slot.spend(lease, self.cost);
-        self.meter.metrics.credits(self.slot.pool(), Credits(self.cost), Credits(0));
+        self.meter.metrics.charged(self.slot.pool(), Credits(self.cost));
         Some(Receipt { slot: self.slot.clone(), lease, cell })
     }
 }
@@ -265,7 +265,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             self.slot.give_back(lease, self.cost);
-            self.meter.metrics.credits(self.slot.pool(), Credits(0), Credits(self.cost));
+            self.meter.metrics.returned(self.slot.pool(), Credits(self.cost));
         }
     }
 }

@@ -260,20 +260,31 @@ pub(super) async fn send_preflight(
 
 /// The credit headers of a response, from the counter that decided (`clients.md`, "dialect: standard").
 pub(super) fn credit_headers(response: &mut ResponseHeader, standing: &Standing) -> pingora::Result<()> {
-    for name in ["X-Credits-Used", "X-Credits-Remaining", "RateLimit", "RateLimit-Policy"] {
-        response.remove_header(name);
-    }
     response.insert_header("X-Credits-Used", standing.used.0)?;
-    let Some(remaining) = standing.remaining else { return Ok(()) };
-    response.insert_header("X-Credits-Remaining", remaining.0)?;
-    let Some(limit) = standing.limit else { return Ok(()) };
+    let limited = standing.limit.zip(standing.remaining);
+    match standing.remaining {
+        Some(remaining) => response.insert_header("X-Credits-Remaining", remaining.0)?,
+        None => drop(response.remove_header("X-Credits-Remaining")),
+    }
+    let Some((limit, remaining)) = limited else {
+        response.remove_header("RateLimit-Policy");
+        response.remove_header("RateLimit");
+        return Ok(());
+    };
     let window = match limit.period {
         Period::Hour => ";w=3600",
         Period::Day => ";w=86400",
         Period::Month => ";w=2592000",
         Period::None => "",
     };
-    response.insert_header("RateLimit-Policy", format!("\"credits\";q={}{window}", limit.credits))?;
-    let reset = standing.resets_in.map(|wait| format!(";t={}", wait.as_secs())).unwrap_or_default();
-    response.insert_header("RateLimit", format!("\"credits\";r={remaining}{reset}"))
+    let mut digits = itoa::Buffer::new();
+    let policy = ["\"credits\";q=", digits.format(limit.credits.0), window].concat();
+    response.insert_header("RateLimit-Policy", policy)?;
+    let mut seconds = itoa::Buffer::new();
+    let (mark, wait) = match standing.resets_in {
+        Some(wait) => (";t=", seconds.format(wait.as_secs())),
+        None => ("", ""),
+    };
+    let left = ["\"credits\";r=", digits.format(remaining.0), mark, wait].concat();
+    response.insert_header("RateLimit", left)
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use http::{HeaderValue, Method};
-use serde::Serialize;
 
 use super::pass::Pass;
 use super::reply::Failure;
 use crate::policy::route::Route;
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
+use crate::telemetry::JsonLine;
 
 /// What was learned of a request, kept also when it is refused, for its log line and for CORS.
 #[derive(Default)]
@@ -57,7 +57,7 @@ pub struct Visit {
     pub(super) verdict: Verdict,
     pub(super) failure: Option<Failure>,
     pub(super) origin: Option<HeaderValue>,
-    pub(super) server: Option<String>,
+    pub(super) server: Option<Arc<str>>,
     pub(super) bytes_out: u64,
     _active: Active,
 }
@@ -109,7 +109,7 @@ impl Visit {
     }
 
     /// Tells the log which server was chosen.
-    pub fn note_server(&mut self, server: String) {
+    pub fn note_server(&mut self, server: Arc<str>) {
         self.server = Some(server);
     }
 
@@ -130,70 +130,49 @@ impl Visit {
 
 /// One line of the access log. Everything in it is ours, from a closed set, or passed a strict grammar; the target,
 /// the headers and the body are not in it (law 7).
-#[derive(Serialize)]
-pub(super) struct Line<'a> {
-    time: String,
-    request_id: &'a str,
-    client: Option<std::net::IpAddr>,
-    method: &'a str,
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    datasets: Vec<&'a str>,
-    operation: Option<&'static str>,
-    token_id: Option<&'a str>,
-    account: Option<&'a str>,
-    verdict: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<&'static str>,
-    status: u16,
-    pool: Option<&'static str>,
-    credits: u64,
-    upstream: Option<&'a str>,
-    server: Option<&'a str>,
-    bytes_in: u64,
-    bytes_out: u64,
-    total_ms: f64,
-    gate_ms: Option<f64>,
-    upstream_ms: Option<f64>,
-}
-
-impl<'a> Line<'a> {
-    pub(super) fn new(visit: &'a Visit, method: &Method, status: u16, bytes_in: u64) -> Self {
-        let millis = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1000.0;
-        let round = |ms: f64| (ms * 1000.0).round() / 1000.0;
-        let pass = match &visit.verdict {
-            Verdict::Passed(pass) => Some(pass),
-            _ => None,
-        };
-        let policy = visit.trail.policy.as_deref();
-        let notes = pass.map(|pass| pass.permit().notes()).unwrap_or_default();
-        Self {
-            time: jiff::Timestamp::now().to_string(),
-            request_id: &visit.request_id,
-            client: visit.trail.client,
-            method: method_name(method),
-            route: visit.trail.route_name(),
-            datasets: visit.trail.datasets.iter().map(DatasetId::as_str).collect(),
-            operation: visit.trail.operation.map(Operation::as_str),
-            token_id: policy.map(|policy| policy.id.as_str()),
-            account: policy.map(|policy| policy.account.as_str()),
-            verdict: visit.verdict_name(),
-            failure: visit.failure.map(Failure::code),
-            notes: notes.iter().map(|note| note_name(*note)).collect(),
-            status,
-            pool: pass.map(|pass| pass.permit().pool().as_str()),
-            credits: pass.map_or(0, |pass| pass.charged().0),
-            upstream: visit.upstream(),
-            server: visit.server.as_deref(),
-            bytes_in,
-            bytes_out: visit.bytes_out,
-            total_ms: round(millis(visit.started, Instant::now())),
-            gate_ms: visit.decided.map(|decided| round(millis(visit.started, decided))),
-            upstream_ms: visit.decided.zip(visit.answered).map(|(from, to)| round(millis(from, to))),
-        }
+pub(super) fn log_line(visit: &Visit, method: &Method, status: u16, bytes_in: u64, now: Instant) -> Vec<u8> {
+    let pass = match &visit.verdict {
+        Verdict::Passed(pass) => Some(pass),
+        _ => None,
+    };
+    let policy = visit.trail.policy.as_deref();
+    let notes = pass.map(|pass| pass.permit().notes()).unwrap_or_default();
+    let mut line = JsonLine::new();
+    line.text("time", &jiff::Timestamp::now().to_string());
+    line.text("request_id", &visit.request_id);
+    line.address("client", visit.trail.client);
+    line.text("method", method_name(method));
+    line.maybe("route", visit.trail.route_name());
+    if !visit.trail.datasets.is_empty() {
+        line.texts("datasets", visit.trail.datasets.iter().map(DatasetId::as_str));
     }
+    line.maybe("operation", visit.trail.operation.map(Operation::as_str));
+    line.maybe("token_id", policy.map(|policy| policy.id.as_str()));
+    line.maybe("account", policy.map(|policy| policy.account.as_str()));
+    line.text("verdict", visit.verdict_name());
+    if let Some(failure) = visit.failure {
+        line.text("failure", failure.code());
+    }
+    if !notes.is_empty() {
+        line.texts("notes", notes.iter().map(|note| note_name(*note)));
+    }
+    line.number("status", status.into());
+    line.maybe("pool", pass.map(|pass| pass.permit().pool().as_str()));
+    line.number("credits", pass.map_or(0, |pass| pass.charged().0));
+    line.maybe("upstream", visit.upstream());
+    line.maybe("server", visit.server());
+    line.number("bytes_in", bytes_in);
+    line.number("bytes_out", visit.bytes_out);
+    line.millis("total_ms", now.duration_since(visit.started));
+    match visit.decided {
+        Some(decided) => line.millis("gate_ms", decided.duration_since(visit.started)),
+        None => line.null("gate_ms"),
+    }
+    match visit.decided.zip(visit.answered) {
+        Some((decided, answered)) => line.millis("upstream_ms", answered.duration_since(decided)),
+        None => line.null("upstream_ms"),
+    }
+    line.end()
 }
 
 fn note_name(note: Note) -> &'static str {

@@ -47,6 +47,8 @@ pub struct LeaseBooks {
     pub account: Counter,
     /// Credits of the token that count as spent only because a node has not come back.
     pub stranded: Credits,
+    /// The same of all the account's tokens together.
+    pub account_stranded: Credits,
 }
 
 impl LeaseBooks {
@@ -235,7 +237,9 @@ pub fn settle(books: &mut LeaseBooks, lease: &mut Option<Lease>, spent: Credits,
         LeaseState::Stranded => {
             books.token.correct(known.granted, spent, known.taken_at);
             books.account.correct(known.granted, spent, known.taken_at);
-            books.stranded = Credits(books.stranded.0.saturating_sub(known.granted.0));
+            for stranded in [&mut books.stranded, &mut books.account_stranded] {
+                *stranded = Credits(stranded.0.saturating_sub(known.granted.0));
+            }
         }
     }
     known.state = LeaseState::Closed;
@@ -255,7 +259,9 @@ pub fn expire(books: &mut LeaseBooks, lease: &mut Option<Lease>, now: Timestamp)
     let Some(known) = lease.as_mut().filter(over) else { return false };
     books.token.unlease(known.granted, known.granted, known.taken_at);
     books.account.unlease(known.granted, known.granted, known.taken_at);
-    books.stranded = Credits(books.stranded.0.saturating_add(known.granted.0));
+    for stranded in [&mut books.stranded, &mut books.account_stranded] {
+        *stranded = Credits(stranded.0.saturating_add(known.granted.0));
+    }
     known.state = LeaseState::Stranded;
     true
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::throttle::{Cell, admit_ahead, bring_back};
+use super::throttle::{Cell, NoPass, admit_ahead};
 use crate::policy::RateLimit;
 
 /// The longest that a pass taken ahead may be held: 100 ms of the rate at most are taken at once (`ledger.md`).
@@ -26,19 +26,10 @@ pub struct Passes {
     pub hold: Duration,
 }
 
-/// There is no pass now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoPass {
-    /// The cell to keep: one that was further ahead than a burst is brought back, so that the wait comes to its end.
-    pub cell: Cell,
-    /// After how long there is one.
-    pub retry_after: Duration,
-}
-
 /// Takes up to `want` passes, at least one; or says after how long one can be had.
 pub fn take_passes(cell: Cell, rate: RateLimit, want: u32, now: Timestamp) -> Result<Passes, NoPass> {
     let first = admit_ahead(cell, rate, Duration::ZERO, now)
-        .map_err(|retry_after| NoPass { cell: bring_back(cell, rate, now), retry_after })?;
+        .map_err(|retry_after| NoPass::of(cell, rate, now, retry_after))?;
     let most = want.min(rate.requests_per_second / 10).max(1);
     let mut passes = Passes { cell: first, count: 1, hold: LONGEST_HOLD };
     while passes.count < most {

@@ -22,6 +22,21 @@ pub struct Throttled {
     pub remaining: u32,
 }
 
+/// There is no pass now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoPass {
+    /// The cell to keep: one that was further ahead than a burst is brought back, so that the wait comes to its end.
+    pub cell: Cell,
+    /// After how long there is one.
+    pub retry_after: Duration,
+}
+
+impl NoPass {
+    pub(super) fn of(cell: Cell, rate: RateLimit, now: Timestamp, retry_after: Duration) -> Self {
+        Self { cell: bring_back(cell, rate, now), retry_after }
+    }
+}
+
 /// Microseconds between two requests at an even pace. Rounded up, so that rounding never admits more.
 fn spacing(rate: RateLimit) -> i64 {
     let rate = i64::from(rate.requests_per_second.max(1));
@@ -35,13 +50,14 @@ fn window(rate: RateLimit) -> i64 {
 
 /// A cell that is further ahead than a burst, brought back to one: it comes from a larger limit that was edited, or from a
 /// clock that stepped back. Kept as it is, it would lock the token out until the clock has come to it.
-pub(super) fn bring_back(cell: Cell, rate: RateLimit, now: Timestamp) -> Cell {
+fn bring_back(cell: Cell, rate: RateLimit, now: Timestamp) -> Cell {
     Cell(cell.0.min(now.as_microsecond() + window(rate)))
 }
 
 /// Lets one request by, or says after how long one would pass.
-pub fn admit(cell: Cell, rate: RateLimit, now: Timestamp) -> Result<Throttled, Duration> {
-    let next = admit_ahead(cell, rate, Duration::ZERO, now)?;
+pub fn admit(cell: Cell, rate: RateLimit, now: Timestamp) -> Result<Throttled, NoPass> {
+    let next = admit_ahead(cell, rate, Duration::ZERO, now)
+        .map_err(|retry_after| NoPass::of(cell, rate, now, retry_after))?;
     let spacing = spacing(rate);
     let window = window(rate);
     let remaining = u32::try_from((window - (next.0 - now.as_microsecond())) / spacing).unwrap_or(0);
@@ -86,8 +102,8 @@ mod tests {
             assert_eq!(passed.remaining, left);
             cell = passed.cell;
         }
-        assert_eq!(admit(cell, rate, at(0)), Err(Duration::from_millis(100)));
-        assert_eq!(admit(cell, rate, at(99_999)), Err(Duration::from_micros(1)));
+        assert_eq!(admit(cell, rate, at(0)).unwrap_err().retry_after, Duration::from_millis(100));
+        assert_eq!(admit(cell, rate, at(99_999)).unwrap_err().retry_after, Duration::from_micros(1));
         assert!(admit(cell, rate, at(100_000)).is_ok());
     }
 
@@ -95,7 +111,10 @@ mod tests {
     fn a_clock_that_steps_back_locks_nobody_out_for_long() {
         let rate = RateLimit { requests_per_second: 10, burst: 3 };
         let ahead = Cell(at(3_600_000_000).as_microsecond());
-        assert_eq!(admit(ahead, rate, at(0)), Err(Duration::from_millis(100)));
+        let refused = admit(ahead, rate, at(0)).unwrap_err();
+        assert_eq!(refused.retry_after, Duration::from_millis(100));
+        assert!(admit(refused.cell, rate, at(99_999)).is_err());
+        assert!(admit(refused.cell, rate, at(100_000)).is_ok());
     }
 
     proptest! {

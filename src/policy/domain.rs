@@ -27,8 +27,14 @@ enum Scheme {
 fn is_name(name: &str) -> bool {
     let in_label =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    let sound = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(in_label);
-    name.len() <= 253 && name.split('.').all(sound)
+    let mut label = 0;
+    let sound = name.bytes().all(|byte| {
+        let ends = byte == b'.';
+        let sound = if ends { label > 0 } else { label < 63 && in_label(byte) };
+        label = if ends { 0 } else { label + 1 };
+        sound
+    });
+    sound && label > 0 && name.len() <= 253
 }
 
 /// The allowed domains of a token. An empty list admits every request.

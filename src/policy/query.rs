@@ -30,7 +30,7 @@ pub fn take_tokens(query: Option<&str>) -> (Vec<Vec<u8>>, Option<String>) {
 /// The decoded values of one parameter, in their order. `+` means a space.
 pub fn values(query: Option<&str>, name: &str) -> Vec<Vec<u8>> {
     let pieces = query.into_iter().flat_map(|query| query.split('&'));
-    pieces.filter(|piece| is_named(piece, name)).map(|piece| decode_form(split(piece).1).collect()).collect()
+    pieces.filter(|piece| is_named(piece, name)).map(|piece| decoded(split(piece).1)).collect()
 }
 
 /// Splits a piece into its name and value, both still encoded. Without a `=` the value is empty.
@@ -39,7 +39,17 @@ fn split(piece: &str) -> (&str, &str) {
 }
 
 fn is_named(piece: &str, name: &str) -> bool {
-    decode_form(split(piece).0).eq(name.bytes())
+    let spelled = split(piece).0;
+    if is_plain(spelled) { spelled == name } else { decode_form(spelled).eq(name.bytes()) }
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    if is_plain(text) { text.as_bytes().to_vec() } else { decode_form(text).collect() }
+}
+
+/// Whether there is nothing to decode, as is nearly always so.
+fn is_plain(text: &str) -> bool {
+    memchr::memchr2(b'%', b'+', text.as_bytes()).is_none()
 }
 
 /// Decodes as HTML forms do: `%XX` is a byte, `+` a space.

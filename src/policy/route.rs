@@ -156,7 +156,8 @@ impl RouteTable {
         let mut routes = self.0.iter().enumerate();
         let (at, route) = routes.find(|(_, route)| route.path.matches(&segments)).ok_or(Denial::NoRoute)?;
         let tail = if route.keep_encoded_slash { route.path.fixed_len() } else { usize::MAX };
-        if segments.iter().take(tail).any(|segment| segment.contains("%2F")) {
+        let escaped = target.path().contains('%');
+        if escaped && segments.iter().take(tail).any(|segment| segment.contains("%2F")) {
             return Err(Denial::BadTarget(BadTarget::EncodedSlash));
         }
         Ok((at, route))
@@ -179,28 +180,10 @@ impl Route {
     fn datasets(&self, target: &Target) -> Result<Vec<DatasetId>, BadTarget> {
         let Some(template) = &self.dataset else { return Ok(Vec::new()) };
         let separator = self.separator(target)?;
-        let segments: Vec<&str> = target.segments().collect();
-        let mut texts = vec![String::new()];
-        for piece in template.pieces() {
-            let values = match piece {
-                template::Piece::Text(text) => vec![Cow::Borrowed(text.as_str())],
-                template::Piece::Segment(at) => {
-                    let segment = segments.get(*at).copied().unwrap_or_default();
-                    split_batch(&decode(segment).ok_or(BadTarget::DatasetName)?, separator)
-                }
-                template::Piece::Query(name) => {
-                    let values = query::values(target.query(), name);
-                    let [value] = values.as_slice() else { return Err(BadTarget::DatasetName) };
-                    let value = std::str::from_utf8(value).map_err(|_| BadTarget::DatasetName)?;
-                    split_batch(value, separator)
-                }
-            };
-            texts = product(&texts, &values)?;
+        match one_dataset(template, target, separator) {
+            Some(one) => Ok(vec![one]),
+            None => batch(template, target, separator),
         }
-        if texts.is_empty() {
-            return Err(BadTarget::DatasetName);
-        }
-        texts.iter().map(|text| DatasetId::parse(text).ok_or(BadTarget::DatasetName)).collect()
     }
 
     fn separator(&self, target: &Target) -> Result<Option<char>, BadTarget> {
@@ -219,8 +202,53 @@ impl Route {
     }
 }
 
+/// Each data set of a request, whatever it holds.
+fn batch(
+    template: &DatasetTemplate,
+    target: &Target,
+    separator: Option<char>,
+) -> Result<Vec<DatasetId>, BadTarget> {
+    let segments: Vec<&str> = target.segments().collect();
+    let mut texts = vec![String::new()];
+    for piece in template.pieces() {
+        let values = match piece {
+            template::Piece::Text(text) => vec![Cow::Borrowed(text.as_str())],
+            template::Piece::Segment(at) => {
+                let segment = segments.get(*at).copied().unwrap_or_default();
+                split_batch(&decode(segment).ok_or(BadTarget::DatasetName)?, separator)
+            }
+            template::Piece::Query(name) => {
+                let values = query::values(target.query(), name);
+                let [value] = values.as_slice() else { return Err(BadTarget::DatasetName) };
+                let value = std::str::from_utf8(value).map_err(|_| BadTarget::DatasetName)?;
+                split_batch(value, separator)
+            }
+        };
+        texts = product(&texts, &values)?;
+    }
+    if texts.is_empty() {
+        return Err(BadTarget::DatasetName);
+    }
+    texts.iter().map(|text| DatasetId::parse(text).ok_or(BadTarget::DatasetName)).collect()
+}
+
 /// The most data sets one request may name.
 pub const MAX_BATCH: usize = 256;
+
+/// The data set of a request that names one, in plain letters; `None`: it takes the long way.
+fn one_dataset(template: &DatasetTemplate, target: &Target, separator: Option<char>) -> Option<DatasetId> {
+    let plain = |value: &&str| !value.bytes().any(|byte| matches!(byte, b'%' | b','));
+    let mut text = String::with_capacity(64);
+    for piece in template.pieces() {
+        match piece {
+            template::Piece::Text(piece) => text.push_str(piece),
+            template::Piece::Segment(at) => text.push_str(target.segments().nth(*at).filter(plain)?),
+            template::Piece::Query(_) => return None,
+        }
+    }
+    let whole = separator.is_none_or(|separator| !text.contains(separator));
+    whole.then(|| DatasetId::parse(&text))?
+}
 
 fn split_batch(value: &str, separator: Option<char>) -> Vec<Cow<'static, str>> {
     let parts = value.split(|c| c == ',' || Some(c) == separator);

@@ -126,7 +126,7 @@ impl Target {
     pub fn to_wire(&self) -> String {
         match &self.query {
             None => self.path.clone(),
-            Some(query) => format!("{}?{query}", self.path),
+            Some(query) => [self.path.as_str(), "?", query].concat(),
         }
     }
 
@@ -210,8 +210,31 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
     digits.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
 }
 
+/// A path that is in canonical form already, as nearly all are.
+fn plain_path(raw: &[u8]) -> Option<&str> {
+    let mut before = b'.';
+    let plain = raw.starts_with(b"/")
+        && raw.iter().all(|byte| {
+            let plain = is_unreserved(*byte) || is_delimiter(*byte);
+            // A dot or a `;` in front makes a segment that is looked at closely, an empty one goes.
+            let fine =
+                if before == b'/' { plain && !matches!(*byte, b'.' | b';') } else { plain || *byte == b'/' };
+            before = *byte;
+            fine
+        });
+    plain.then(|| std::str::from_utf8(raw).ok())?
+}
+
 /// Brings a path to its one form: `/` once, escapes only where they are needed, hex digits in upper case.
 fn canonical_path(raw: &[u8]) -> Result<String, BadTarget> {
+    match plain_path(raw) {
+        Some(path) => Ok(path.to_owned()),
+        None => spell_path(raw),
+    }
+}
+
+/// The canonical form of any path, byte by byte.
+fn spell_path(raw: &[u8]) -> Result<String, BadTarget> {
     let mut path = String::with_capacity(raw.len() + 1);
     path.push('/');
     let mut beyond_ascii = false;
@@ -296,11 +319,16 @@ pub(super) fn push_escaped(out: &mut String, byte: u8) {
 
 /// Writes a byte that came as it is: plain if a segment may hold it so (`pchar`, RFC 3986, 3.3), else encoded.
 pub(super) fn push_plain(out: &mut String, byte: u8) {
-    if is_unreserved(byte) || b"!$&'()*+,;=:@".contains(&byte) {
+    if is_unreserved(byte) || is_delimiter(byte) {
         out.push(char::from(byte));
     } else {
         push_escaped(out, byte);
     }
+}
+
+/// What else of ASCII a path may hold as it is (RFC 3986, `pchar`).
+fn is_delimiter(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
 }
 
 fn is_unreserved(byte: u8) -> bool {

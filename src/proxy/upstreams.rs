@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
@@ -43,6 +44,8 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     settings: UpstreamSettings,
     turn: LoadBalancer<RoundRobin>,
+    /// What the log calls each server, made once.
+    names: Vec<(SocketAddr, Arc<str>)>,
 }
 
 /// Why an upstream cannot be set up.
@@ -72,8 +75,9 @@ impl Upstream {
         }
         let failed =
             |source| UpstreamError::Resolve { upstream: name.to_owned(), server: "all".to_owned(), source };
+        let names = addresses.iter().map(|address| (*address, address.to_string().into())).collect();
         let turn = LoadBalancer::try_from_iter(addresses).map_err(failed)?;
-        Ok(Self { settings, turn })
+        Ok(Self { settings, turn, names })
     }
 
     /// How many servers there are.
@@ -86,17 +90,20 @@ impl Upstream {
         self.settings.servers.is_empty()
     }
 
-    /// The server whose turn it is.
-    pub(super) fn pick(&self) -> Result<HttpPeer> {
+    /// The server whose turn it is, and what the log calls it.
+    pub(super) fn pick(&self) -> Result<(HttpPeer, Arc<str>)> {
         let backend = self.turn.select(b"", 256);
         let backend = backend.ok_or_else(|| Error::explain(ErrorType::ConnectError, "no server to ask"))?;
+        let address = backend.addr.as_inet();
+        let known = self.names.iter().find(|(known, _)| address == Some(known));
+        let name = known.map_or_else(|| backend.addr.to_string().into(), |(_, name)| name.clone());
         let mut peer = HttpPeer::new(backend.addr, false, String::new());
         peer.options.connection_timeout = Some(self.settings.connect_timeout);
         peer.options.total_connection_timeout = Some(self.settings.connect_timeout);
         peer.options.read_timeout = Some(self.settings.read_timeout);
         peer.options.write_timeout = Some(self.settings.write_timeout);
         peer.options.idle_timeout = Some(self.settings.idle_timeout);
-        Ok(peer)
+        Ok((peer, name))
     }
 
     /// Sets the `Host` that the server is asked for.

@@ -5,6 +5,7 @@ use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::http_proxy_service;
 use pingora::server::Fds;
 use pingora::server::configuration::ServerConf;
@@ -15,6 +16,11 @@ use tokio::sync::watch;
 use super::{ServeError, bind};
 use crate::config::Config;
 use crate::proxy::Proxy;
+
+/// Bytes of a response that are gathered into one write: the head and a body of usual length. Pingora's default of 1,460
+/// makes two of them as soon as both together are longer, and a write costs more than copying. What may be a stream (a
+/// response without a length) is written at once all the same.
+const WRITE_BUFFER: usize = 20 << 10;
 
 /// Sockets that are bound and not yet served. Binding comes first and by our own hand, so that an address in use is
 /// an error with a name instead of a panic in a thread, and port 0 has a number before anybody is told.
@@ -50,7 +56,8 @@ impl Listening {
         let _context = runtime.enter();
         let mut service = http_proxy_service(&Arc::new(self.conf), proxy);
         for (address, socket) in self.sockets {
-            service.add_tcp(&address.to_string());
+            let listener = ListenerConfig::tcp(address.to_string());
+            service.add_listener(listener.l4_buffer(L4BufferSettings::default().write(WRITE_BUFFER)));
             fds.add(address.to_string(), socket.into_raw_fd());
             addresses.push(address);
         }

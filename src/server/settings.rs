@@ -4,6 +4,7 @@ use crate::config::{Config, Forwarded as ConfiguredForwarded, HostHeader as Conf
 use crate::config::{RedisTopology, RedisUrl, Server};
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
 use crate::proxy::{HostHeader, UpstreamSettings};
+use crate::store::Retention;
 use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
 
@@ -38,6 +39,11 @@ fn node_name(config: &Config) -> String {
     format!("{}/{}", host.trim(), listener.unwrap_or_default())
 }
 
+/// How long a store keeps things.
+pub(super) fn of_retention(config: &Config) -> Retention {
+    Retention { usage: config.usage_retention, stranded: config.reclaim_window, ..Retention::default() }
+}
+
 /// What an upstream is told.
 pub(super) fn of_upstream(upstream: &Upstream) -> UpstreamSettings {
     UpstreamSettings {
@@ -63,5 +69,27 @@ pub(super) fn of_redis(url: &RedisUrl) -> RedisServers {
             RedisServers::Sentinel { sentinels: places(sentinels), master: master.clone() }
         }
         RedisTopology::Cluster { nodes } => RedisServers::Cluster { nodes: places(nodes) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn retention(more: &str) -> Retention {
+        let minimal = include_str!("../../tests/config/good/minimal.yaml");
+        let config = crate::config::parse(&format!("{more}{minimal}"), Path::new("proxy.yaml"), &|_| None);
+        of_retention(&config.unwrap())
+    }
+
+    #[test]
+    fn stores_keep_things_as_long_as_the_configuration_says_and_as_ever_where_it_says_nothing() {
+        let days = |days: u64| std::time::Duration::from_hours(24 * days);
+        assert_eq!(retention(""), Retention::default());
+        let told = retention("usage: {retention: 31d}\nlease: {reclaim_window: 30d}\n");
+        assert_eq!(told, Retention { usage: days(31), stranded: days(30), ..Retention::default() });
+        assert_eq!(retention("usage: {}\nlease: {}\n"), Retention::default());
     }
 }

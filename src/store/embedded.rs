@@ -21,14 +21,13 @@ use super::record::{TokenRecord, token_name};
 use super::seal::{SealError, Sealer};
 use super::usage::Hours;
 use super::{
-    AccountSecrets, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered, Reserve,
-    Retention, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Retention, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
-use crate::ledger::Counter;
 use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
 use crate::policy::signature::SigningSecret;
-use crate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
+use crate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 
 mod file;
 mod kept;
@@ -322,22 +321,12 @@ impl Store for EmbeddedStore {
         self.file.read(|reads| reads.usage(account, token, hours))
     }
 
-    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError> {
-        let of_pool = |pool| tables::used_by_token(account, id, pool);
-        let counters = self.file.read(|reads| reads.counters(of_pool))?;
-        Ok(PerPool { core: counters.core.1, premium: counters.premium.1 })
+    async fn token_usage(&self, account: &AccountId, id: &TokenId) -> Result<Counted, StoreError> {
+        self.counted(|pool| tables::used_by_token(account, id, pool))
     }
 
-    async fn token_usage(
-        &self,
-        account: &AccountId,
-        id: &TokenId,
-    ) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        self.counters(|pool| tables::used_by_token(account, id, pool))
-    }
-
-    async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        self.counters(|pool| tables::used_by_account(account, pool))
+    async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
+        self.counted(|pool| tables::used_by_account(account, pool))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -346,9 +335,9 @@ impl Store for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    fn counters(&self, key: impl Fn(Pool) -> String) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+    fn counted(&self, key: impl Fn(Pool) -> String) -> Result<Counted, StoreError> {
         let now = self.clock.now();
         let counters = self.file.read(|reads| reads.counters(key))?;
-        Ok((PerPool { core: counters.core.0, premium: counters.premium.0 }, now))
+        Ok(Counted::new(&counters, now))
     }
 }

@@ -22,10 +22,9 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use super::keys::Keys;
 use super::record::{Fields, TokenRecord};
 use super::seal::Sealer;
-use super::{Retention, StoreError};
-use crate::ledger::Counter;
+use super::{Counted, Retention, StoreError};
 use crate::policy::record::Account;
-use crate::policy::{AccountId, Credits, PerPool, Pool, TokenId};
+use crate::policy::{AccountId, PerPool, Pool, TokenId};
 
 mod answers;
 mod cells;
@@ -233,10 +232,7 @@ impl RedisStore {
     }
 
     /// Counters, what is stranded of them, and the clock.
-    async fn counters(
-        &self,
-        key: impl Fn(Pool) -> String,
-    ) -> Result<(PerPool<(Counter, Credits)>, Timestamp), StoreError> {
+    async fn counted(&self, key: impl Fn(Pool) -> String) -> Result<Counted, StoreError> {
         let keys = Pool::ALL.map(key);
         let (now, answers) = self.read(&keys).await?;
         let mut counters = PerPool::default();
@@ -244,7 +240,7 @@ impl RedisStore {
             let answer = answer.map_err(|error| Failure::from(error).into_store_error(key))?;
             *counters.get_mut(pool) = answers::counter(answer, key)?;
         }
-        Ok((counters, now))
+        Ok(Counted::new(&counters, now))
     }
 }
 

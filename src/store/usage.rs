@@ -1,10 +1,35 @@
-//! Usage as it is kept: by hour, in days that go away after a time. What both stores share of it.
+//! What is counted, and usage as it is kept: by hour, in days that go away after a time. What both stores share of it.
 
 use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::UsageRow;
+use crate::ledger::Counter;
+use crate::policy::{Credits, PerPool};
+
+/// What is counted of a token or of an account, all of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// What is used and leased, for each pool.
+    pub counters: PerPool<Counter>,
+    /// Of what is used, the credits that count so only because a node has not come back, for each pool.
+    pub stranded: PerPool<Credits>,
+    /// The store's clock.
+    pub at: Timestamp,
+}
+
+impl Counted {
+    /// Of counters with what is stranded of them, as both stores keep them.
+    pub(super) fn new(kept: &PerPool<(Counter, Credits)>, at: Timestamp) -> Self {
+        let PerPool { core, premium } = *kept;
+        Self {
+            counters: PerPool { core: core.0, premium: premium.0 },
+            stranded: PerPool { core: core.1, premium: premium.1 },
+            at,
+        }
+    }
+}
 
 /// How long a store keeps what is of no use to a request any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +56,12 @@ impl Default for Retention {
 }
 
 /// How long a settled lease is remembered, so that a copy of its reserve that is still under way grants nothing. No
-/// connection holds a call back for so long; and a settle that comes even later finds no lease and counts nothing.
+/// connection holds a call back for so long: of one that was thrown away the system gives up sending sooner. A settle that
+/// comes even later finds no lease and counts nothing.
 pub(super) const CLOSED_FOR: Duration = Duration::from_mins(2);
 
-/// How long a lease is remembered that was settled without having been granted. That is rare: its reserve was lost, or
-/// is late.
+/// How long a lease is remembered that was settled without having been granted. That is rare: its reserve was lost, or is
+/// late, or was refused after it had been sent twice.
 pub(super) const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 
 /// Whose refusals are nobody's, in names of keys.

@@ -20,7 +20,7 @@ const FINE_SECONDS: &[f64] = &[
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
-    credits: IntCounterVec,
+    credits: CreditMetrics,
     duration: HistogramVec,
     gate_duration: Histogram,
     upstream_duration: HistogramVec,
@@ -30,6 +30,26 @@ pub struct Metrics {
     log_lines_dropped: IntGauge,
     leased: IntGauge,
     policies: IntGauge,
+}
+
+/// The counters of each pool, looked up once.
+struct CreditMetrics {
+    core: PoolMetrics,
+    premium: PoolMetrics,
+}
+
+struct PoolMetrics {
+    charged: IntCounter,
+    returned: IntCounter,
+}
+
+impl CreditMetrics {
+    fn of(&self, pool: Pool) -> &PoolMetrics {
+        match pool {
+            Pool::Core => &self.core,
+            Pool::Premium => &self.premium,
+        }
+    }
 }
 
 impl Metrics {
@@ -62,6 +82,10 @@ impl Metrics {
             "Credits by pool and what became of them: charged, or returned after a failure",
             &["pool", "outcome"],
         )?;
+        let of_pool = |pool: Pool| PoolMetrics {
+            charged: credits.with_label_values(&[pool.as_str(), "charged"]),
+            returned: credits.with_label_values(&[pool.as_str(), "returned"]),
+        };
         let duration = histograms(
             "tollgate_request_duration_seconds",
             "Time from request to end of response",
@@ -88,16 +112,15 @@ impl Metrics {
             "tollgate_secret_from_browser_total",
             "Requests with a secret token that came from a browser",
         )?;
-        let log_lines_dropped = IntGauge::new(
-            "tollgate_access_log_dropped",
-            "Access log lines dropped because the log could not keep up",
-        )?;
-        registry.register(Box::new(log_lines_dropped.clone()))?;
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let log_lines_dropped = gauge(
+            "tollgate_access_log_dropped",
+            "Access log lines dropped because the log could not keep up",
+        )?;
         let leased = gauge(
             "tollgate_leased_credits",
             "Credits this node holds in open leases: what its customers lose at most if it never comes back",
@@ -106,7 +129,7 @@ impl Metrics {
         Ok(Self {
             registry,
             requests,
-            credits,
+            credits: CreditMetrics { core: of_pool(Pool::Core), premium: of_pool(Pool::Premium) },
             duration,
             gate_duration,
             upstream_duration,
@@ -154,10 +177,14 @@ impl Metrics {
         self.policies.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
-    /// Credits were settled.
-    pub fn credits(&self, pool: Pool, charged: Credits, returned: Credits) {
-        self.credits.with_label_values(&[pool.as_str(), "charged"]).inc_by(charged.0);
-        self.credits.with_label_values(&[pool.as_str(), "returned"]).inc_by(returned.0);
+    /// Credits were charged.
+    pub fn charged(&self, pool: Pool, credits: Credits) {
+        self.credits.of(pool).charged.inc_by(credits.0);
+    }
+
+    /// Credits were given back after a failure.
+    pub fn returned(&self, pool: Pool, credits: Credits) {
+        self.credits.of(pool).returned.inc_by(credits.0);
     }
 
     /// A request passed only because its token's domains are not enforced.

@@ -169,6 +169,47 @@ async fn law_2_nothing_lost_however_a_request_ends_redis() {
 }
 
 #[tokio::test]
+async fn law_2_nothing_lost_while_a_record_in_the_store_cannot_be_read() {
+    unreadable(false).await;
+}
+
+#[tokio::test]
+async fn law_2_nothing_lost_when_a_restart_meets_a_record_that_cannot_be_read() {
+    unreadable(true).await;
+}
+
+async fn unreadable(restart: bool) {
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
+    let store = format!("url: \"{}\", timeout: 10s", redis.url());
+    let mut gate = Plan::new(&upstream).store(&store).start().await;
+    let tokens = [gate.token(limited(100)).await, gate.token(limited(100)).await];
+    for token in &tokens {
+        assert_eq!(gate.ask(Ask::get(&token.on(DATA))).await.status, 200);
+    }
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    let leases: Vec<String> = redis::cmd("KEYS").arg("*lease:*").query(&mut connection).unwrap();
+    assert_eq!(leases.len(), 2, "one lease a token: {leases:?}");
+    for lease in &leases {
+        let () =
+            redis::cmd("RENAME").arg(lease).arg(format!("aside {lease}")).query(&mut connection).unwrap();
+        let () = redis::cmd("SET").arg(lease).arg("not a lease").query(&mut connection).unwrap();
+    }
+    if restart {
+        gate.kill();
+        gate.start_again().await;
+    }
+    let failed = "tollgate_store_errors_total{kind=\"unreadable\",operation=\"settle\"}";
+    wait_for("settlements that fail", async || gate.metric(failed).await > 3).await;
+    for lease in &leases {
+        let () =
+            redis::cmd("RENAME").arg(format!("aside {lease}")).arg(lease).query(&mut connection).unwrap();
+    }
+    for token in &tokens {
+        gate.wait_used(token, 1).await;
+    }
+}
+
+#[tokio::test]
 async fn law_2_nothing_lost_in_a_graceful_stop() {
     let upstream = Upstream::start().await;
     let mut gate = Plan::new(&upstream).start().await;
@@ -286,4 +327,30 @@ async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
     let metrics = gate.metrics().await;
     assert!(metrics.contains("tollgate_store_errors_total{kind=\"unavailable\""), "{metrics}");
     assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn usage_is_kept_for_as_long_as_the_configuration_says() {
+    const DAY_MS: i64 = 86_400_000;
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
+    let store = format!("url: \"{}\", timeout: 10s", redis.url());
+    let plan = Plan::new(&upstream).store(&store).extra("usage: {retention: 100d}");
+    let mut gate = plan.extra("lease: {reclaim_window: 2h}").start().await;
+    let token = gate.token(limited(100)).await;
+    assert_eq!(gate.ask(Ask::get(&token.on(DATA))).await.status, 200);
+    gate.wait_used(&token, 1).await;
+    // Settled with the lease, so it is there once it is used for good; it goes away a hundred days after its day.
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut left = Vec::new();
+    for kind in ["cells", "active"] {
+        let mut find = redis::cmd("KEYS");
+        let keys: Vec<String> =
+            find.arg(format!("tg:*:{kind}:*")).query_async(&mut connection).await.unwrap();
+        for key in keys {
+            let ttl = redis::cmd("PTTL").arg(key).query_async::<i64>(&mut connection).await.unwrap();
+            left.push(ttl);
+        }
+    }
+    assert!(left.len() >= 2 && left.iter().all(|ms| (100 * DAY_MS..102 * DAY_MS).contains(ms)), "{left:?}");
 }

@@ -7,6 +7,7 @@ mod accounts;
 mod bench;
 mod credits;
 mod histories;
+mod keeping;
 mod leases;
 mod news;
 mod only_embedded;

@@ -26,22 +26,22 @@ pub(in crate::cli) fn limit(limit: Option<&Value>) -> String {
 /// What is used, a line for each pool.
 pub(in crate::cli) fn usage_table(usage: Option<&Value>) -> String {
     let field = |pool: &str, name: &str| usage.and_then(|usage| usage.get(pool)?.get(name));
-    // Where it is not told, there is no column for it.
-    let strands = field("core", "stranded").is_some();
     let lines = ["core", "premium"].map(|pool| {
         let text = |name: &str| field(pool, name).map(plain);
         let or = |name: &str, absent: &str| {
             text(name).filter(|text| !text.is_empty()).unwrap_or_else(|| absent.to_owned())
         };
-        let mut line = vec![pool.to_owned(), or("used", "?"), or("leased", "?")];
-        line.extend(strands.then(|| or("stranded", "?")));
-        line.extend([or("remaining", "no limit"), or("period", "?"), or("resets_at", "never")]);
-        line
+        [
+            pool.to_owned(),
+            or("used", "?"),
+            or("leased", "?"),
+            or("stranded", "?"),
+            or("remaining", "no limit"),
+            or("period", "?"),
+            or("resets_at", "never"),
+        ]
     });
-    let mut header = vec!["POOL", "USED", "LEASED"];
-    header.extend(strands.then_some("STRANDED"));
-    header.extend(["REMAINING", "PERIOD", "RESETS AT"]);
-    table::rows(header, lines)
+    table::rows(["POOL", "USED", "LEASED", "STRANDED", "REMAINING", "PERIOD", "RESETS AT"], lines)
 }
 
 /// All tokens, a line each.

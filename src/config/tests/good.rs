@@ -68,6 +68,8 @@ fn fills_in_every_default() {
     }
     assert_eq!(config.access_log, AccessLog::Stdout);
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+    assert_eq!(config.reclaim_window, Duration::from_hours(24));
+    assert_eq!(config.usage_retention, Duration::from_hours(400 * 24));
     let upstream = &config.upstreams["datasets"];
     assert_eq!(upstream.servers, [Server { host: "localhost".to_owned(), port: 9000 }]);
     assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
@@ -110,6 +112,8 @@ fn reads_every_key() {
     assert_eq!(config.access_log, AccessLog::File("tests/config/good/logs/access.log".into()));
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
     assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
+    assert_eq!(config.reclaim_window, Duration::from_mins(90));
+    assert_eq!(config.usage_retention, Duration::from_hours(31 * 24));
     assert_eq!(config.store.wait_replicas, 2);
     assert!(!format!("{config:?}").contains("s3cret"), "a secret is not shown");
 

@@ -5,14 +5,13 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::ledger::Counter;
 use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
 use crate::policy::signature::SigningSecret;
-use crate::policy::{AccountId, Credits, PerPool, Pool, TokenKind};
+use crate::policy::{AccountId, Credits, Pool, TokenKind};
 use crate::store::{
-    AccountSecrets, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered, Reserve,
-    Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
 use crate::telemetry::Metrics;
 
@@ -147,13 +146,10 @@ impl Store for Shelf {
     ) -> Answered<Vec<UsageRow>> {
         away()
     }
-    async fn stranded(&self, _: &AccountId, _: &TokenId) -> Answered<PerPool<Credits>> {
+    async fn token_usage(&self, _: &AccountId, _: &TokenId) -> Answered<Counted> {
         away()
     }
-    async fn token_usage(&self, _: &AccountId, _: &TokenId) -> Answered<(PerPool<Counter>, Timestamp)> {
-        away()
-    }
-    async fn account_usage(&self, _: &AccountId) -> Answered<(PerPool<Counter>, Timestamp)> {
+    async fn account_usage(&self, _: &AccountId) -> Answered<Counted> {
         away()
     }
     async fn ping(&self) -> Answered<()> {

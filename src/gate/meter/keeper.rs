@@ -23,11 +23,15 @@ const BATCH: usize = 128;
 const REFUSALS_EVERY: u32 = 10;
 /// The pause between two asks for credits that are being recalled.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// The pause before the store is told again what it could not be told.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// The same, where it answers but cannot read a record.
+const UNREADABLE: Duration = Duration::from_secs(1);
 /// A purse that is empty for so long is forgotten.
 const FORGET: Micros = 10_000_000;
 
-fn life() -> Micros {
-    u64::try_from(LIFE.as_micros()).unwrap_or(u64::MAX)
+fn micros(time: Duration) -> Micros {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Asks for a lease until it is granted or refused for good. `short`: requests wait for it.
@@ -50,7 +54,7 @@ pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, sho
         };
         let answer = meter.line.call("reserve", |store| store.reserve(&reserve)).await;
         let (denial, recallable) = match answer {
-            Ok(Reserved::Granted(grant)) => return slot.granted(lease, &grant, asked_at, life()),
+            Ok(Reserved::Granted(grant)) => return slot.granted(lease, &grant, asked_at, micros(LIFE)),
             Ok(Reserved::Void) => {
                 // Closed already, as far as the store knows; settling it makes sure that it stays so.
                 meter.runtime.spawn(abandon(meter.clone(), slot.clone(), lease));
@@ -86,38 +90,60 @@ pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, sho
 /// A lease may have been granted and nobody heard of it: it is settled with nothing, until the store has that.
 async fn abandon(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid) {
     meter.open.fetch_add(1, Ordering::AcqRel);
-    settle_surely(&meter, &[Settlement { key: slot.key(lease), spent: Credits(0), cells: Vec::new() }]).await;
+    let nothing = [Settlement { key: slot.key(lease), spent: Credits(0), cells: Vec::new() }];
+    // A record that cannot be read granted nothing.
+    while settle_once(&meter, &nothing).await == Err(Denial::StoreUnavailable) {}
     meter.journal.forget(lease);
     meter.open.fetch_sub(1, Ordering::AcqRel);
 }
 
 /// Settles what an earlier run of this node left, exactly as its journal says.
 pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
-    for chunk in recovered.chunks(BATCH) {
-        let of = |left: &Recovered| settlement(key_of(left.entry.clone()), &left.cells);
-        let settlements: Vec<Settlement> = chunk.iter().map(of).collect();
-        settle_surely(&meter, &settlements).await;
-        for left in chunk {
-            meter.journal.forget(left.entry.lease);
+    let count = recovered.len();
+    let mut left: Vec<(Ulid, Settlement)> = recovered
+        .into_iter()
+        .map(|left| (left.entry.lease, settlement(key_of(left.entry), &left.cells)))
+        .collect();
+    let mut at_once = BATCH;
+    while !left.is_empty() {
+        let (mut later, mut unreadable) = (Vec::new(), false);
+        for chunk in left.chunks(at_once) {
+            let settlements: Vec<Settlement> =
+                chunk.iter().map(|(_, settlement)| settlement.clone()).collect();
+            match settle_once(&meter, &settlements).await {
+                Ok(()) => {
+                    for (lease, _) in chunk {
+                        meter.journal.forget(*lease);
+                    }
+                    meter.open.fetch_sub(chunk.len() as u64, Ordering::AcqRel);
+                }
+                Err(denial) => {
+                    unreadable |= denial != Denial::StoreUnavailable;
+                    later.extend_from_slice(chunk);
+                }
+            }
         }
-        meter.open.fetch_sub(chunk.len() as u64, Ordering::AcqRel);
+        left = later;
+        // A record that cannot be read holds up nobody but itself; the true figure waits for its repair.
+        if unreadable {
+            if at_once == 1 {
+                tokio::time::sleep(UNREADABLE).await;
+            }
+            at_once = 1;
+        }
     }
-    if !recovered.is_empty() {
-        tracing::info!(leases = recovered.len(), "settled what an earlier run left in the journal");
+    if count > 0 {
+        tracing::info!(leases = count, "settled what an earlier run left in the journal");
     }
 }
 
-async fn settle_surely(meter: &Arc<Meter>, settlements: &[Settlement]) {
-    let mut pause = Duration::from_millis(20);
-    loop {
-        match meter.line.call("settle", |store| store.settle(settlements)).await {
-            Err(Denial::StoreUnavailable) => {}
-            // An unreadable record is no reason to try again.
-            _ => return,
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(500));
+/// One call, with a pause when the store cannot be asked.
+async fn settle_once(meter: &Arc<Meter>, settlements: &[Settlement]) -> Result<(), Denial> {
+    let answer = meter.line.call("settle", |store| store.settle(settlements)).await;
+    if answer == Err(Denial::StoreUnavailable) {
+        tokio::time::sleep(TRY_AGAIN).await;
     }
+    answer
 }
 
 fn settlement(key: LeaseKey, cells: &[Cell]) -> Settlement {
@@ -138,6 +164,9 @@ pub(super) async fn tend(meter: Arc<Meter>, slots: Vec<Arc<PurseSlot>>) {
     let mut settling = Vec::new();
     let mut renewing = Vec::new();
     for slot in slots {
+        if slot.is_paused(meter.now()) {
+            continue;
+        }
         if !slot.flush_bytes(&meter.journal)
             && let Some(wish) = slot.wish_carrier(meter.now())
         {
@@ -173,11 +202,25 @@ async fn settle(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
     let settlements: Vec<Settlement> = leases.iter().map(of).collect();
     let answer = meter.line.call("settle", |store| store.settle(&settlements)).await;
     for ((slot, lease), settlement) in leases.iter().zip(&settlements) {
-        if answer == Err(Denial::StoreUnavailable) {
-            slot.failed(*lease);
-        } else {
-            meter.journal.forget(*lease);
-            slot.settled(*lease, settlement.spent.0);
+        // One record that cannot be read fails the call of all: then each is asked for alone.
+        let alone = match &answer {
+            Err(denial) if *denial != Denial::StoreUnavailable && leases.len() > 1 => {
+                let alone = std::slice::from_ref(settlement);
+                &meter.line.call("settle", |store| store.settle(alone)).await
+            }
+            answer => answer,
+        };
+        match alone {
+            Ok(()) => {
+                meter.journal.forget(*lease);
+                slot.settled(*lease, settlement.spent.0);
+            }
+            Err(Denial::StoreUnavailable) => slot.failed(*lease),
+            // The journal keeps the true figure until the record can be read again.
+            Err(_) => {
+                slot.failed(*lease);
+                slot.pause(meter.now() + micros(UNREADABLE));
+            }
         }
     }
 }
@@ -189,7 +232,7 @@ async fn renew(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
     for (at, (slot, lease)) in leases.iter().enumerate() {
         match &answer {
             Ok(open) if open.get(at).copied().unwrap_or(false) => {
-                slot.renewed(*lease, Some(asked_at.saturating_add(life())));
+                slot.renewed(*lease, Some(asked_at.saturating_add(micros(LIFE))));
             }
             Ok(_) => slot.renewed(*lease, None),
             Err(_) => slot.failed(*lease),

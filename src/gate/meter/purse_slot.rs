@@ -57,6 +57,8 @@ struct State {
     bytes: HashMap<(String, Operation), u64>,
     exhausted: Option<(u64, Denial, Micros)>,
     recalling: bool,
+    /// Nothing is settled or renewed before then.
+    paused_until: Micros,
 }
 
 /// One purse of this node.
@@ -313,6 +315,15 @@ impl PurseSlot {
 
     pub(super) fn renewed(&self, lease: Ulid, expires: Option<Micros>) {
         self.state.lock().purse.renewed(lease, expires);
+    }
+
+    /// Leaves the store alone until then: it cannot read a record of this purse.
+    pub(super) fn pause(&self, until: Micros) {
+        self.state.lock().paused_until = until;
+    }
+
+    pub(super) fn is_paused(&self, now: Micros) -> bool {
+        now < self.state.lock().paused_until
     }
 
     pub(super) fn failed(&self, lease: Ulid) {

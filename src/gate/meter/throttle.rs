@@ -99,7 +99,10 @@ impl Throttle {
                 state.own = throttled.cell;
                 Ok(throttled.remaining)
             }
-            Err(retry_after) => Err(Denial::RateLimited { retry_after }),
+            Err(refused) => {
+                state.own = refused.cell;
+                Err(Denial::RateLimited { retry_after: refused.retry_after })
+            }
         }
     }
 

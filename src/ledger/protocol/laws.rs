@@ -188,7 +188,9 @@ fn books_are_the_sum_of_leases(world: &World, _: &Rules) -> bool {
         let of = world.shop.leases.values().filter(|(of, _)| *of == token);
         of.filter(|(_, lease)| lease.state == LeaseState::Stranded).map(|(_, lease)| lease.granted.0).sum()
     };
+    let all_stranded = (0_u8..).zip(&world.shop.tokens).map(|(token, _)| stranded(token)).sum::<u64>();
     agree(&world.shop.account, None)
+        && world.shop.account_stranded == all_stranded
         && (0_u8..)
             .zip(&world.shop.tokens)
             .all(|(token, book)| agree(&book.counter, Some(token)) && book.stranded == stranded(token))

@@ -21,6 +21,7 @@ pub(super) struct Shop {
     pub(super) clock: i64,
     pub(super) tokens: Vec<TokenBook>,
     pub(super) account: Counter,
+    pub(super) account_stranded: u64,
     pub(super) budget: Option<u64>,
     pub(super) period: Period,
     /// Each with its token.
@@ -44,6 +45,7 @@ impl Shop {
                 .map(|limit| TokenBook { limit: *limit, ..TokenBook::default() })
                 .collect(),
             account: Counter::default(),
+            account_stranded: 0,
             budget: rules.budget,
             period: rules.period,
             leases: BTreeMap::new(),
@@ -77,8 +79,12 @@ impl Shop {
         step: impl FnOnce(&mut LeaseBooks, &mut Option<Lease>, &LeaseTerms, Timestamp) -> T,
     ) -> T {
         let book = &self.tokens[usize::from(token)];
-        let mut books =
-            LeaseBooks { token: book.counter, account: self.account, stranded: Credits(book.stranded) };
+        let mut books = LeaseBooks {
+            token: book.counter,
+            account: self.account,
+            stranded: Credits(book.stranded),
+            account_stranded: Credits(self.account_stranded),
+        };
         let mut lease = self.leases.get(&id).map(|(_, lease)| *lease);
         let terms = LeaseTerms {
             limit: Some(self.limit(book.limit)),
@@ -90,6 +96,7 @@ impl Shop {
         book.counter = books.token;
         book.stranded = books.stranded.0;
         self.account = books.account;
+        self.account_stranded = books.account_stranded.0;
         match lease {
             Some(lease) => self.leases.insert(id, (token, lease)),
             None => self.leases.remove(&id),

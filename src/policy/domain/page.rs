@@ -10,6 +10,8 @@ use url::{Host, Url};
 
 use super::{Scheme, is_name, path};
 
+mod plain;
+
 /// What the headers `Origin` and `Referer` of one request say.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Page(Said);
@@ -24,11 +26,35 @@ enum Said {
 #[derive(Clone, PartialEq, Eq)]
 struct Clear {
     /// The page from `Referer` if it is there, else the origin.
-    url: Url,
-    /// Whether `url` has the page's path.
+    place: Place,
+    /// Whether `place` has the page's path.
     has_path: bool,
     /// The header `Origin` as it came.
     origin: Option<String>,
+}
+
+/// What of a URL is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    scheme: SchemeName,
+    host: HostName,
+    /// The port, also when it is the scheme's default.
+    port: Option<u16>,
+    /// As the URL standard writes it.
+    path: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum SchemeName {
+    Known(Scheme),
+    /// One that no rule can name.
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HostName {
+    Name(String),
+    Address(IpAddr),
 }
 
 /// Why the headers do not name one page.
@@ -114,48 +140,63 @@ pub(super) enum PageHost<'a> {
 pub(super) struct Seen<'a> {
     /// `None` for schemes that no rule can name.
     pub(super) scheme: Option<Scheme>,
-    pub(super) host: Option<PageHost<'a>>,
+    pub(super) host: PageHost<'a>,
     /// The port, also when it is the scheme's default.
     pub(super) port: Option<u16>,
-    url: &'a Url,
-    has_path: bool,
+    path: Option<&'a str>,
 }
 
 impl Seen<'_> {
     /// The page's path in the form that rules compare, if a `Referer` says it.
     pub(super) fn path(&self) -> Option<String> {
-        self.has_path.then(|| path::normalize(self.url.path()))
+        self.path.map(path::normalize)
     }
 }
 
 impl Clear {
     fn seen(&self) -> Seen<'_> {
         Seen {
-            scheme: scheme_of(&self.url),
-            host: host_of(&self.url),
-            port: self.url.port_or_known_default(),
-            url: &self.url,
-            has_path: self.has_path,
+            scheme: match self.place.scheme {
+                SchemeName::Known(scheme) => Some(scheme),
+                SchemeName::Other(_) => None,
+            },
+            host: match &self.place.host {
+                HostName::Name(name) => PageHost::Name(name),
+                HostName::Address(address) => PageHost::Address(*address),
+            },
+            port: self.place.port,
+            path: self.has_path.then_some(self.place.path.as_str()),
         }
+    }
+}
+
+impl Place {
+    fn has_origin_of(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.host == other.host && self.port == other.port
     }
 }
 
 fn read(origins: &[&[u8]], referers: &[&[u8]]) -> Result<Said, Unclear> {
     let origin = single(origins)?;
     let referer = single(referers)?.filter(|value| !value.is_empty());
+    if let (Some(origin), Some(referer)) = (origin, referer)
+        && let Some(said) = plain::read_both(origin, referer)
+    {
+        return Ok(said);
+    }
     let page = referer.map(read_referer).transpose()?;
     let Some(text) = origin else {
-        return Ok(page.map_or(Said::Nothing, |url| Said::Clear(Clear { url, has_path: true, origin: None })));
+        return Ok(
+            page.map_or(Said::Nothing, |place| Said::Clear(Clear { place, has_path: true, origin: None }))
+        );
     };
-    let (text, url) = read_origin(text)?;
+    let (text, own) = read_origin(text)?;
     let origin = Some(text.to_owned());
     let Some(page) = page else {
-        return Ok(Said::Clear(Clear { url, has_path: false, origin }));
+        return Ok(Said::Clear(Clear { place: own, has_path: false, origin }));
     };
-    let agree = url.scheme() == page.scheme()
-        && host_of(&url) == host_of(&page)
-        && url.port_or_known_default() == page.port_or_known_default();
-    agree.then_some(Said::Clear(Clear { url: page, has_path: true, origin })).ok_or(Unclear::Disagree)
+    let agree = own.has_origin_of(&page);
+    agree.then_some(Said::Clear(Clear { place: page, has_path: true, origin })).ok_or(Unclear::Disagree)
 }
 
 /// The one value of a header, if it is there.
@@ -168,7 +209,12 @@ fn single<'a>(values: &[&'a [u8]]) -> Result<Option<&'a [u8]>, Unclear> {
 }
 
 /// Reads a serialized origin (RFC 6454, 6.1): `scheme://host[:port]` and nothing more.
-fn read_origin(value: &[u8]) -> Result<(&str, Url), Unclear> {
+fn read_origin(value: &[u8]) -> Result<(&str, Place), Unclear> {
+    if let Some((text, plain)) = plain::read(value)
+        && plain.after.is_empty()
+    {
+        return Ok((text, plain.into()));
+    }
     if value == b"null" {
         return Err(Unclear::Null);
     }
@@ -177,11 +223,14 @@ fn read_origin(value: &[u8]) -> Result<(&str, Url), Unclear> {
     }
     let text = printable(value)?;
     let after = after_authority(text)?;
-    let url = parse_url(text)?;
-    after.is_empty().then_some((text, url)).ok_or(Unclear::Unreadable)
+    let place = parse_url(text)?;
+    after.is_empty().then_some((text, place)).ok_or(Unclear::Unreadable)
 }
 
-fn read_referer(value: &[u8]) -> Result<Url, Unclear> {
+fn read_referer(value: &[u8]) -> Result<Place, Unclear> {
+    if let Some((_, plain)) = plain::read(value) {
+        return Ok(plain.into());
+    }
     let text = printable(value)?;
     let after = after_authority(text)?;
     // Browsers write the path without a backslash and send no fragment. Whoever writes one wants to be misread.
@@ -215,32 +264,27 @@ fn after_authority(text: &str) -> Result<&str, Unclear> {
     Ok(after)
 }
 
-fn parse_url(text: &str) -> Result<Url, Unclear> {
+fn parse_url(text: &str) -> Result<Place, Unclear> {
     let url = Url::parse(text).map_err(|_| Unclear::Unreadable)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Unclear::UserInfo);
     }
-    let readable = match host_of(&url) {
-        None => false,
-        // The URL standard takes `www.example.com,https` for a host. Hosts of other schemes have their own grammars.
-        Some(PageHost::Name(name)) => scheme_of(&url).is_none() || is_name(name),
-        Some(PageHost::Address(_)) => true,
+    let scheme = match url.scheme() {
+        "http" => SchemeName::Known(Scheme::Http),
+        "https" => SchemeName::Known(Scheme::Https),
+        other => SchemeName::Other(other.to_owned()),
     };
-    readable.then_some(url).ok_or(Unclear::Unreadable)
-}
-
-fn scheme_of(url: &Url) -> Option<Scheme> {
-    match url.scheme() {
-        "http" => Some(Scheme::Http),
-        "https" => Some(Scheme::Https),
-        _ => None,
-    }
-}
-
-fn host_of(url: &Url) -> Option<PageHost<'_>> {
-    Some(match url.host()? {
-        Host::Domain(name) => PageHost::Name(name.strip_suffix('.').unwrap_or(name)),
-        Host::Ipv4(address) => PageHost::Address(address.into()),
-        Host::Ipv6(address) => PageHost::Address(IpAddr::from(address).to_canonical()),
-    })
+    let host = match url.host().ok_or(Unclear::Unreadable)? {
+        Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            // The URL standard takes `www.example.com,https` for a host. Hosts of other schemes have their own grammars.
+            if matches!(scheme, SchemeName::Known(_)) && !is_name(name) {
+                return Err(Unclear::Unreadable);
+            }
+            HostName::Name(name.to_owned())
+        }
+        Host::Ipv4(address) => HostName::Address(address.into()),
+        Host::Ipv6(address) => HostName::Address(IpAddr::from(address).to_canonical()),
+    };
+    Ok(Place { scheme, host, port: url.port_or_known_default(), path: url.path().to_owned() })
 }

@@ -156,12 +156,12 @@ impl DomainRule {
     pub(super) fn admits_origin(&self, page: &Seen<'_>) -> bool {
         let Some(scheme) = page.scheme else { return false };
         let host = match (&self.host, page.host) {
-            (RuleHost::Name(name), Some(PageHost::Name(host))) => name == host,
-            (RuleHost::Below(parent), Some(PageHost::Name(host))) => host
+            (RuleHost::Name(name), PageHost::Name(host)) => name == host,
+            (RuleHost::Below(parent), PageHost::Name(host)) => host
                 .strip_suffix(parent.as_str())
                 .and_then(|labels| labels.strip_suffix('.'))
                 .is_some_and(|labels| !labels.is_empty()),
-            (RuleHost::Block(block), Some(PageHost::Address(address))) => block.contains(&address),
+            (RuleHost::Block(block), PageHost::Address(address)) => block.contains(&address),
             _ => false,
         };
         host && self.scheme.is_none_or(|wanted| wanted == scheme)

@@ -194,3 +194,22 @@ fn refuses_templates_that_are_none() {
         assert!(DatasetTemplate::parse(text, &path).is_ok(), "{text}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn one_plain_data_set_reads_as_a_batch_of_one(
+        path in "/(MY|a,b|A|%41|a;b|\\.\\.)/([A-C|;,.]{0,4}|%2C)",
+        separator in proptest::option::of(proptest::sample::select(&['|', ';', ','][..])),
+    ) {
+        let Ok(target) = Target::parse(path.as_bytes(), None) else { return Ok(()) };
+        for template in ["{w}/{d}", "CORE/{d}"] {
+            let route = route("/{w}/{d}", Some(template));
+            let template = route.dataset.as_ref().unwrap();
+            if let Some(one) = one_dataset(template, &target, separator) {
+                let all = batch(template, &target, separator).unwrap();
+                let names: Vec<&str> = all.iter().map(DatasetId::as_str).collect();
+                proptest::prop_assert_eq!(names, [one.as_str()]);
+            }
+        }
+    }
+}

@@ -165,6 +165,14 @@ proptest! {
     }
 
     #[test]
+    fn a_plain_path_is_its_own_canonical_form(raw in prop_oneof![hostile(), plausible(), "(/[a-z.;~@]{0,3}){1,4}".prop_map(String::into_bytes)]) {
+        let path = raw.split(|byte| *byte == b'?').next().unwrap_or_default();
+        if let Some(plain) = plain_path(path) {
+            assert_eq!(spell_path(path).as_deref(), Ok(plain));
+        }
+    }
+
+    #[test]
     fn the_query_stays_byte_for_byte(raw in hostile()) {
         let sent = raw.iter().position(|byte| *byte == b'?').map(|at| &raw[at + 1..]);
         if let Ok(target) = Target::parse(&raw, None) {

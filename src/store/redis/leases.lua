@@ -83,7 +83,9 @@ local function close_expired(open_leases, most, stranded_for, now)
         local starts = period_starts(lease.taken_at)
         unlease(by_token, lease.granted, lease.granted, starts)
         unlease(by_account, lease.granted, lease.granted, starts)
-        by_token.stranded = math.min(by_token.stranded + lease.granted, MAX_CREDITS)
+        for _, counter in ipairs({ by_token, by_account }) do
+          counter.stranded = math.min(counter.stranded + lease.granted, MAX_CREDITS)
+        end
         write_counter(of_token, by_token)
         write_counter(of_account, by_account)
         lease.state, lease.kept_until = 'stranded', now + stranded_for

@@ -9,7 +9,7 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::RedisStore;
 use super::answers::{self, strange};
-use super::link::{Again, Link};
+use super::link::{Again, Copies, Link};
 use super::topology::Way;
 use crate::ledger::lease::Reserved;
 use crate::ledger::pace::LONGEST_HOLD;
@@ -69,6 +69,11 @@ fn drawn_on(key: &LeaseKey) -> String {
     format!("{}/{}", key.token, key.pool.as_str())
 }
 
+/// Closes a lease, whether it was granted or not.
+fn closing(key: &LeaseKey) -> Settlement {
+    Settlement { key: key.clone(), spent: Credits(0), cells: Vec::new() }
+}
+
 fn micros(time: Duration) -> String {
     time.as_micros().to_string()
 }
@@ -98,17 +103,23 @@ impl RedisStore {
             self.clock_text(),
         ];
         let script = &self.scripts.reserve;
-        let Some((replicas, link)) = self.replicas.as_ref().and_then(|all| Some((all, all.link()?))) else {
-            return answers::reserved(self.run(script, &keys, args, Again::Yes).await?);
-        };
+        let waiting = self.replicas.as_ref().and_then(|all| Some((all, all.link()?)));
+        let link = waiting.map_or(&self.link, |(_, link)| link);
+        let mut calls = vec![script.call(&keys, args)];
         // Together: the server waits for what this connection wrote last.
-        let calls = vec![script.call(&keys, args), replicas.wait()];
-        let answers = link.run(script, calls, Again::Yes).await;
-        let answers = answers.map_err(|failure| failure.into_store_error("of a lease or a counter"))?;
-        let [answer, waited] = <[Value; 2]>::try_from(answers).map_err(|_| strange("reserve.lua"))?;
-        let reserved = answers::reserved(answer)?;
-        if matches!(reserved, Reserved::Granted(_)) {
-            replicas.check(waited)?;
+        calls.extend(waiting.map(|(replicas, _)| replicas.wait()));
+        let answers = link.run_and_count(script, calls, Again::Yes).await;
+        let [record, ..] = &keys;
+        let (answers, copies) = answers.map_err(|failure| failure.into_store_error(record))?;
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().ok_or_else(|| strange("reserve.lua"));
+        let reserved = answers::reserved(next()?)?;
+        match (&reserved, waiting, copies) {
+            (Reserved::Granted(_), Some((replicas, _)), _) => replicas.check(next()?)?,
+            (Reserved::Granted(_) | Reserved::Void, ..) | (_, _, Copies::One) => {}
+            // Nothing is remembered of a lease that was refused, and whoever asked forgets it: a copy that is still
+            // under way could be granted, and nobody would know.
+            (_, _, Copies::More) => self.run_settle(&[closing(key)]).await?,
         }
         Ok(reserved)
     }

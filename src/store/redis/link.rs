@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -30,6 +31,15 @@ const HOPS: u32 = 5;
 const MOMENT: Duration = Duration::from_millis(5);
 
 type Answers = Vec<Result<Value, RedisError>>;
+
+/// How many copies of a call may come to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copies {
+    /// The one that was answered.
+    One,
+    /// Others too, earlier or later: it was sent again when a connection broke.
+    More,
+}
 
 /// The one connection to a server, if there is one, and which one it is.
 #[derive(Default)]
@@ -127,6 +137,8 @@ struct Call<'c> {
     again: Again,
     /// The connection used last.
     used: &'c Mutex<Option<(Arc<Seat>, u64)>>,
+    /// Set once it was sent and its answer was lost.
+    lost: &'c AtomicBool,
 }
 
 /// How one try went.
@@ -174,7 +186,7 @@ impl Link {
     /// Sends commands, gets all their answers. In a cluster they all belong to one slot. Over a connection that turns out
     /// to be broken it tries once more, if it may.
     pub(super) async fn send(&self, commands: &Pipeline, again: Again) -> Result<Answers, Failure> {
-        self.send_to(self.way.slot_of(commands), commands, again).await
+        Ok(self.send_to(self.way.slot_of(commands), commands, again).await?.0)
     }
 
     async fn send_to(
@@ -182,11 +194,12 @@ impl Link {
         slot: Option<u16>,
         commands: &Pipeline,
         again: Again,
-    ) -> Result<Answers, Failure> {
-        let used = Mutex::new(None);
-        let call = Call { slot, commands, again, used: &used };
-        if let Ok(answer) = tokio::time::timeout(self.timeout, self.carry_out(&call)).await {
-            return Ok(answer?);
+    ) -> Result<(Answers, Copies), Failure> {
+        let (used, lost) = (Mutex::new(None), AtomicBool::new(false));
+        let call = Call { slot, commands, again, used: &used, lost: &lost };
+        if let Ok(answers) = tokio::time::timeout(self.timeout, self.carry_out(&call)).await {
+            let copies = if lost.load(Ordering::Relaxed) { Copies::More } else { Copies::One };
+            return Ok((answers?, copies));
         }
         // It may lead to a machine that is gone; the next call tries another.
         if let Some((seat, number)) = used.lock().take() {
@@ -229,7 +242,7 @@ impl Link {
         };
         let answers = match call.commands.query_async::<Answers>(&mut connection).await {
             Ok(answers) => answers,
-            Err(error) => return self.lost(&seat, number, error),
+            Err(error) => return self.lost(call, &seat, number, error),
         };
         let redirected = |answers: &Answers| {
             let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
@@ -266,7 +279,14 @@ impl Link {
         Ok((number, connection))
     }
 
-    fn lost(&self, seat: &Seat, number: u64, error: RedisError) -> Result<Tried, RedisError> {
+    fn lost(
+        &self,
+        call: &Call<'_>,
+        seat: &Seat,
+        number: u64,
+        error: RedisError,
+    ) -> Result<Tried, RedisError> {
+        call.lost.store(true, Ordering::Relaxed);
         if !is_of_connection(&error) {
             return Err(error);
         }
@@ -305,7 +325,7 @@ impl Link {
                 }
                 Ok(Tried::Answered(answers))
             }
-            Err(error) => self.lost(&seat, number, error),
+            Err(error) => self.lost(call, &seat, number, error),
         }
     }
 
@@ -349,23 +369,35 @@ impl Link {
         calls: Vec<Cmd>,
         again: Again,
     ) -> Result<Vec<Value>, Failure> {
+        Ok(self.run_and_count(script, calls, again).await?.0)
+    }
+
+    /// The same; besides, whether the server may have more copies of the calls than the one it answered.
+    pub(super) async fn run_and_count(
+        &self,
+        script: &Script,
+        calls: Vec<Cmd>,
+        again: Again,
+    ) -> Result<(Vec<Value>, Copies), Failure> {
         let mut pipeline = Pipeline::new();
         for call in calls {
             pipeline.add_command(call);
         }
         pipeline.ignore_errors();
         let slot = self.way.slot_of(&pipeline);
-        let answers = self.send_to(slot, &pipeline, again).await?;
+        let (answers, copies) = self.send_to(slot, &pipeline, again).await?;
         if !answers.iter().any(|answer| answer.as_ref().is_err_and(is_of_unknown_script)) {
-            return Ok(answers.into_iter().collect::<Result<_, _>>()?);
+            return Ok((answers.into_iter().collect::<Result<_, _>>()?, copies));
         }
         // A server that does not know the script ran none of the calls.
         let mut load = Pipeline::new();
         load.add_command(script.load()).ignore_errors();
-        for answer in self.send_to(slot, &load, Again::Yes).await? {
+        for answer in self.send_to(slot, &load, Again::Yes).await?.0 {
             answer?;
         }
-        Ok(self.send_to(slot, &pipeline, again).await?.into_iter().collect::<Result<_, _>>()?)
+        let (answers, more) = self.send_to(slot, &pipeline, again).await?;
+        let copies = if more == Copies::One { copies } else { more };
+        Ok((answers.into_iter().collect::<Result<_, _>>()?, copies))
     }
 }
 

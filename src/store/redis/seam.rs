@@ -11,16 +11,15 @@ use super::answers::{self, unreadable};
 use super::events::recall_text;
 use super::link::{Again, Failure};
 use super::{Account, RedisStore};
-use crate::ledger::Counter;
 use crate::ledger::lease::Reserved;
 use crate::policy::signature::SigningSecret;
-use crate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
+use crate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 use crate::store::record::{
     ACCOUNT_FIELDS, Kept, TOKEN_FIELDS, TokenRecord, account_fields, edited, parse_account, policy_fields,
 };
 use crate::store::{
-    AccountSecrets, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered, Reserve,
-    Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
 
 #[async_trait]
@@ -263,23 +262,12 @@ impl Store for RedisStore {
         self.read_usage(account, token, from, to).await
     }
 
-    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError> {
-        let (counters, _) = self.counters(|pool| self.keys.used_by_token(account, id, pool)).await?;
-        Ok(PerPool { core: counters.core.1, premium: counters.premium.1 })
+    async fn token_usage(&self, account: &AccountId, id: &TokenId) -> Result<Counted, StoreError> {
+        self.counted(|pool| self.keys.used_by_token(account, id, pool)).await
     }
 
-    async fn token_usage(
-        &self,
-        account: &AccountId,
-        id: &TokenId,
-    ) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        let (counters, now) = self.counters(|pool| self.keys.used_by_token(account, id, pool)).await?;
-        Ok((PerPool { core: counters.core.0, premium: counters.premium.0 }, now))
-    }
-
-    async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
-        let (counters, now) = self.counters(|pool| self.keys.used_by_account(account, pool)).await?;
-        Ok((PerPool { core: counters.core.0, premium: counters.premium.0 }, now))
+    async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
+        self.counted(|pool| self.keys.used_by_account(account, pool)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -56,10 +56,8 @@ for at = 2, 3 do
     unlease(counters[at], lease.granted, spent, starts)
   else
     correct(counters[at], lease.granted, spent, starts)
+    counters[at].stranded = math.max(counters[at].stranded - lease.granted, 0)
   end
-end
-if lease.state == 'stranded' then
-  counters[2].stranded = math.max(counters[2].stranded - lease.granted, 0)
 end
 write_counter(KEYS[2], counters[2])
 write_counter(KEYS[3], counters[3])

@@ -6,15 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tollgate::ledger::Counter;
 use tollgate::ledger::lease::Reserved;
 use tollgate::policy::record::Account;
 use tollgate::policy::signature::SigningSecret;
-use tollgate::policy::{AccountId, Credits, PerPool, Policy, Pool, Token, TokenDigest, TokenId};
+use tollgate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 use tollgate::store::embedded::EmbeddedStore;
 use tollgate::store::{
-    AccountSecrets, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered, Reserve,
-    Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
 
 /// How the store behaves.
@@ -302,21 +301,12 @@ impl Store for MoodyStore {
         self.inner.usage(account, token, from, to).await
     }
 
-    async fn stranded(&self, account: &AccountId, id: &TokenId) -> Result<PerPool<Credits>, StoreError> {
-        self.ready().await?;
-        self.inner.stranded(account, id).await
-    }
-
-    async fn token_usage(
-        &self,
-        account: &AccountId,
-        id: &TokenId,
-    ) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+    async fn token_usage(&self, account: &AccountId, id: &TokenId) -> Result<Counted, StoreError> {
         self.ready().await?;
         self.inner.token_usage(account, id).await
     }
 
-    async fn account_usage(&self, account: &AccountId) -> Result<(PerPool<Counter>, Timestamp), StoreError> {
+    async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
         self.ready().await?;
         self.inner.account_usage(account).await
     }

@@ -201,7 +201,7 @@ fn people_read_tables_without_lines_where_there_is_no_terminal() {
 
     let account = run(&desk, &["account", "show"]).expect(0).out;
     assert_eq!(words(&account, "account"), ["account", "default"]);
-    assert_eq!(words(&account, "POOL")[..4], ["POOL", "USED", "LEASED", "REMAINING"]);
+    assert_eq!(words(&account, "POOL")[..4], ["POOL", "USED", "LEASED", "STRANDED"]);
     let explained = run(&desk, &["explain", "/v1/x"]).expect(0).out;
     assert!(explained.starts_with("It would pass."), "{explained}");
     assert_eq!(words(&explained, "domain"), ["domain", "passed"]);

@@ -1,8 +1,11 @@
 //! `tollgate usage` and the history in `tollgate token usage`.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tollgate::policy::Pool;
+use tollgate::policy::{AccountId, Pool};
+use tollgate::store::Store as _;
 
 use super::tokens::words;
 use super::tool::run;
@@ -107,4 +110,27 @@ fn without_flags_a_tokens_usage_is_what_it_is_now() {
     assert_eq!(words(&shown, "premium ")[..4], ["premium", "8", "0", "0"]);
     let json = run(&desk, &["token", "usage", &id, "--json"]).expect(0).json();
     assert_eq!(json, json!({"id": id, "usage": desk.read(&id)["usage"]}));
+}
+
+#[test]
+fn what_lost_nodes_may_not_have_spent_is_shown_of_a_token_and_of_the_account() {
+    let desk = Desk::start();
+    let ids = [(); 2].map(|()| desk.create(json!({}))["id"].as_str().unwrap().to_owned());
+    for (id, credits) in ids.iter().zip([40, 2]) {
+        books::lease_for(&desk, id, Pool::Core, credits, Duration::from_millis(1));
+    }
+    books::lease(&desk, &ids[0], Pool::Core, 100);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let stranded = |command: &[&str]| {
+        let shown = run(&desk, command).expect(0).out;
+        assert_eq!(words(&shown, "POOL")[..4], ["POOL", "USED", "LEASED", "STRANDED"]);
+        let table = shown.split_once("POOL").unwrap().1;
+        words(table, "core ")[..4].join(" ")
+    };
+    while stranded(&["account", "show"]) != "core 42 100 42" {
+        assert!(Instant::now() < deadline, "the leases never expire");
+        desk.block_on(desk.store.expire(&AccountId::default_account())).unwrap();
+    }
+    assert_eq!(stranded(&["token", "usage", &ids[0]]), "core 40 100 40");
+    assert_eq!(stranded(&["token", "usage", &ids[1]]), "core 2 0 2");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tollgate::policy::record::Account;
 use tollgate::policy::{AccountId, PerPool, Policy, Pool, TokenKind};
-use tollgate::store::Written;
+use tollgate::store::{Counted, Written};
 
 use super::bench::{Bench, Takes as _, account_id, charge, limit, new_id, new_value};
 
@@ -107,7 +107,7 @@ async fn counts_what_an_account_used_over_all_its_tokens(bench: Bench) {
         (bench.used(&one.id).await, bench.used(&two.id).await, bench.used_by_account().await),
         (3, 4, 7)
     );
-    let (counters, now) = bench.store().account_usage(&account_id()).await.unwrap();
+    let Counted { counters, at: now, .. } = bench.store().account_usage(&account_id()).await.unwrap();
     assert_eq!(now, bench.now());
     assert_eq!(counters.premium.committed(tollgate::policy::Period::None, now).0, 5);
 }

@@ -18,7 +18,7 @@ use tollgate::store::embedded::{Clock, EmbeddedStore};
 use tollgate::store::redis::{RedisClock, RedisSettings, RedisStore};
 use tollgate::store::seal::Sealer;
 use tollgate::store::{
-    LeaseId, LeaseKey, NodeId, Reserve, Retention, Settlement, Store, StoreError, UsageCell, Written,
+    Counted, LeaseId, LeaseKey, NodeId, Reserve, Retention, Settlement, Store, StoreError, UsageCell, Written,
 };
 
 use crate::harness::redis_server::RedisServer;
@@ -35,7 +35,7 @@ pub enum Raw {
 pub struct Bench {
     pub store: Option<Arc<dyn Store>>,
     pub raw: Raw,
-    pub retention: Retention,
+    retention: Retention,
     micros: Arc<AtomicI64>,
 }
 
@@ -107,6 +107,12 @@ impl Bench {
         self.store.as_ref().unwrap()
     }
 
+    /// Closes the store and opens it again; from now on it keeps things for so long.
+    pub fn keep_for(&mut self, retention: Retention) {
+        self.retention = retention;
+        self.reopen(Some(sealer()));
+    }
+
     /// Closes the store and opens it again over the same data.
     pub fn reopen(&mut self, sealer: Option<Sealer>) {
         self.store = None;
@@ -114,15 +120,14 @@ impl Bench {
         let store: Arc<dyn Store> = match &self.raw {
             Raw::Embedded(_) => {
                 let now = move || Timestamp::from_microsecond(micros.load(Ordering::SeqCst)).unwrap();
-                let clock = Clock::new(now);
-                let opened = EmbeddedStore::open_keeping(&self.file(), sealer, clock, self.retention);
-                Arc::new(opened.unwrap())
+                let (file, clock) = (self.file(), Clock::new(now));
+                Arc::new(EmbeddedStore::open_keeping(&file, sealer, clock, self.retention).unwrap())
             }
             Raw::Redis(server) => {
                 let mut settings = RedisSettings::new(&server.url());
                 settings.clock = RedisClock::Fixed(micros);
-                settings.timeout = Duration::from_secs(10);
                 settings.retention = self.retention;
+                settings.timeout = Duration::from_secs(10);
                 Arc::new(RedisStore::connect(&settings, sealer).unwrap())
             }
         };
@@ -199,13 +204,13 @@ impl Bench {
 
     /// What counts against a token's limit in its core pool, in the month: used and leased.
     pub async fn used(&self, id: &TokenId) -> u64 {
-        let (counters, now) = self.store().token_usage(&account_id(), id).await.unwrap();
+        let Counted { counters, at: now, .. } = self.store().token_usage(&account_id(), id).await.unwrap();
         counters.core.committed(tollgate::policy::Period::Month, now).0
     }
 
     /// What the account used of its core pool, in the month.
     pub async fn used_by_account(&self) -> u64 {
-        let (counters, now) = self.store().account_usage(&account_id()).await.unwrap();
+        let Counted { counters, at: now, .. } = self.store().account_usage(&account_id()).await.unwrap();
         counters.core.committed(tollgate::policy::Period::Month, now).0
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tollgate::ledger::lease::{Grant, Reserved};
 use tollgate::policy::{Credits, Operation, PerPool, Period, Pool, RateLimit, TokenId};
-use tollgate::store::{Event, LeaseKey, NodeId, NodeReport, Paced, RefusalCell, UsageRow};
+use tollgate::store::{Counted, Event, LeaseKey, NodeId, NodeReport, Paced, RefusalCell, UsageRow};
 
 use super::bench::{
     Bench, Charge, LIFE, Takes as _, account_id, charge, key, limit, new_lease, reserve, settlement,
@@ -149,7 +149,8 @@ async fn settling_gives_back_what_was_not_spent_once(bench: Bench) {
     bench.store().settle(&[settled.clone(), settled]).await.unwrap();
     bench.store().settle(&[]).await.unwrap();
     assert_eq!(bench.used(&policy.id).await, 5);
-    let (counters, now) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters, at: now, .. } =
+        bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(counters.core.leased(Period::Day, now), Credits(0));
 }
 
@@ -182,7 +183,7 @@ async fn a_lease_that_expires_is_spent_until_its_node_says_better(bench: Bench) 
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|policy| policy.credit_limit.core = limit("10")).await;
     let (taking, _) = bench.take(&policy.id, 10).await;
-    let stranded = async || bench.store().stranded(&account_id(), &policy.id).await.unwrap().core;
+    let stranded = async || bench.store().token_usage(&account_id(), &policy.id).await.unwrap().stranded.core;
     bench.pass(SignedDuration::from_secs(29));
     assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 0);
     bench.pass(SignedDuration::from_secs(1));

@@ -17,7 +17,7 @@ use tollgate::policy::record::Account;
 use tollgate::policy::{
     AccountId, Credits, Limit, Operation, PerPool, Period, Policy, Pool, RateLimit, TokenId, TokenKind,
 };
-use tollgate::store::{LeaseId, LeaseKey, NodeId, Reserve, Settlement, UsageCell, UsageRow};
+use tollgate::store::{Counted, LeaseId, LeaseKey, NodeId, Reserve, Settlement, UsageCell, UsageRow};
 
 use super::bench::{Bench, new_id, new_lease, new_value, next};
 
@@ -371,15 +371,15 @@ impl<'b> Trial<'b> {
         for bench in self.benches {
             let (store, account) = (bench.store(), &self.account.id);
             prop_assert_eq!(store.epoch(account).await.unwrap(), self.model.epoch);
-            let (used, now) = store.account_usage(account).await.unwrap();
-            prop_assert_eq!(now, self.now);
+            let Counted { counters: used, stranded, at } = store.account_usage(account).await.unwrap();
+            prop_assert_eq!(at, self.now);
             for pool in Pool::ALL {
                 let expected = self.model.account.get(&pool).copied().unwrap_or_default();
-                prop_assert_eq!(*used.get(pool), expected);
+                prop_assert_eq!((*used.get(pool), *stranded.get(pool)), expected);
             }
             for (token, policy) in self.policies.iter().enumerate() {
-                let (used, _) = store.token_usage(account, &policy.id).await.unwrap();
-                let stranded = store.stranded(account, &policy.id).await.unwrap();
+                let counted = store.token_usage(account, &policy.id).await.unwrap();
+                let Counted { counters: used, stranded, .. } = counted;
                 for pool in Pool::ALL {
                     let expected = self.model.tokens.get(&(token, pool)).copied().unwrap_or_default();
                     prop_assert_eq!((*used.get(pool), *stranded.get(pool)), expected);

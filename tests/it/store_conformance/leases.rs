@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tollgate::ledger::lease::{Grant, Reserved};
 use tollgate::policy::{Credits, PerPool, Period, Pool, RateLimit, TokenId};
-use tollgate::store::{LeaseKey, NodeId, Paced, Reserve, Settlement, StoreError, UsageRow};
+use tollgate::store::{Counted, LeaseKey, NodeId, Paced, Reserve, Settlement, StoreError, UsageRow};
 
 use super::bench::{Bench, Takes as _, account_id, charge, key, limit, new_id, reserve, settlement, time};
 
@@ -37,12 +37,12 @@ fn granted(reserved: Reserved) -> Grant {
 }
 
 async fn stranded(bench: &Bench, id: &TokenId) -> u64 {
-    bench.store().stranded(&account_id(), id).await.unwrap().core.0
+    bench.store().token_usage(&account_id(), id).await.unwrap().stranded.core.0
 }
 
 /// What is used and leased in each period, of a token's core pool.
 async fn books(bench: &Bench, id: &TokenId) -> [(u64, u64); 4] {
-    let (counters, now) = bench.store().token_usage(&account_id(), id).await.unwrap();
+    let Counted { counters, at: now, .. } = bench.store().token_usage(&account_id(), id).await.unwrap();
     Period::ALL.map(|period| (counters.core.used(period, now).0, counters.core.leased(period, now).0))
 }
 
@@ -74,7 +74,7 @@ async fn a_lease_over_the_end_of_a_period_counts_where_it_was_granted(bench: Ben
         bench.settle(&taking, 2).await;
         bench.settle(&next, 0).await;
         assert_eq!(books(&bench, &policy.id).await, expected, "{end}");
-        let (counters, now) = bench.store().account_usage(&account_id()).await.unwrap();
+        let Counted { counters, at: now, .. } = bench.store().account_usage(&account_id()).await.unwrap();
         let account = Period::ALL.map(|period| (counters.core.used(period, now).0, 0));
         assert_eq!(account, expected, "{end}");
     }
@@ -226,9 +226,9 @@ async fn expiring_one_account_leaves_the_others_alone(bench: Bench) {
     assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 0);
     let (policy, _) = bench.make_token(|_| ()).await;
     granted(bench.take(&policy.id, 1).await.1);
-    assert_eq!(bench.store().stranded(&other, &token).await.unwrap().core, Credits(0));
+    assert_eq!(bench.store().token_usage(&other, &token).await.unwrap().stranded.core, Credits(0));
     assert_eq!(bench.store().expire(&other).await.unwrap(), 1);
-    assert_eq!(bench.store().stranded(&other, &token).await.unwrap().core, Credits(5));
+    assert_eq!(bench.store().token_usage(&other, &token).await.unwrap().stranded.core, Credits(5));
 }
 
 async fn a_lease_settled_after_the_reclaim_window_counts_nothing(bench: Bench) {
@@ -292,7 +292,7 @@ async fn many_leases_are_renewed_and_settled_at_once(bench: Bench) {
     let open = bench.store().renew(&keys, Duration::from_hours(1)).await.unwrap();
     assert_eq!(open, (0..600).map(|n| n % 2 == 1).collect::<Vec<_>>());
     assert_eq!(books(&bench, &policy.id).await[3], (150, 300));
-    let (counters, now) = bench.store().account_usage(&other).await.unwrap();
+    let Counted { counters, at: now, .. } = bench.store().account_usage(&other).await.unwrap();
     assert_eq!(
         (counters.core.used(Period::Day, now), counters.core.leased(Period::Day, now)),
         (Credits(150), Credits(300))
@@ -333,7 +333,7 @@ async fn tokens_and_accounts_that_are_not_there_lease_nothing(bench: Bench) {
     assert_eq!(bench.store().epoch(&nowhere).await.unwrap(), 0);
     assert!(bench.store().nodes(&nowhere).await.unwrap().is_empty());
     assert!(bench.store().usage(&nowhere, None, Timestamp::MIN, Timestamp::MAX).await.unwrap().is_empty());
-    assert_eq!(bench.store().stranded(&nowhere, &nobody).await.unwrap(), PerPool::default());
+    assert_eq!(bench.store().token_usage(&nowhere, &nobody).await.unwrap().stranded, PerPool::default());
     assert!(bench.store().renew(&[], Duration::from_secs(1)).await.unwrap().is_empty());
 }
 

@@ -7,13 +7,14 @@ use tollgate::ledger::lease::Reserved;
 use tollgate::policy::record::Account;
 use tollgate::policy::{PerPool, Policy, Pool, TokenKind};
 use tollgate::store::redis::{ConnectError, RedisSettings, RedisStore};
-use tollgate::store::{Listed, Store, StoreError};
+use tollgate::store::{Counted, Listed, Store, StoreError};
 
 use super::bench::{
     Bench, Raw, Takes as _, account_id, ask, charge, connect, limit, new_id, new_value, sealer,
 };
 use crate::harness::redis_server::{Options, RedisServer};
 
+mod copies;
 mod leases;
 mod signatures;
 
@@ -67,7 +68,7 @@ async fn a_store_that_is_down_is_unavailable_and_comes_back_by_itself() {
         assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(policy.clone()));
         let Reserved::Granted(_) = store.take(&taking).await.unwrap() else { panic!("the lease is known") };
     }
-    let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters: used, at: now, .. } = store.token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(used.core.committed(tollgate::policy::Period::Month, now).0, 3);
 }
 
@@ -97,7 +98,7 @@ async fn a_restart_between_two_calls_is_not_noticed() {
             Reserved::Granted(_)
         ));
     }
-    let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters: used, at: now, .. } = store.token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(used.core.committed(tollgate::policy::Period::Month, now).0, 3);
 }
 
@@ -181,7 +182,7 @@ async fn a_server_that_does_not_write_is_unavailable() {
             Reserved::Granted(_)
         ));
     }
-    let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters: used, at: now, .. } = store.token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(
         used.core.committed(tollgate::policy::Period::Month, now).0,
         2,
@@ -251,7 +252,7 @@ async fn by_the_server_clock_it_works_too() {
     let Reserved::Granted(standing) = store.take(&charge(&policy.id, Pool::Core, 1)).await.unwrap() else {
         panic!("refused")
     };
-    let (_, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { at: now, .. } = store.token_usage(&account_id(), &policy.id).await.unwrap();
     // The same machine, so the same clock; it is read in microseconds.
     let micro = jiff::SignedDuration::from_micros(1);
     assert!(before - micro <= standing.at && standing.at <= now && now <= jiff::Timestamp::now());

@@ -85,6 +85,7 @@ async fn a_clock_that_steps_back_brings_no_credits_back(bench: Bench) {
     bench.take(&policy.id, 2).await;
     bench.set_time(time("2026-11-24T06:59:59Z"));
     assert!(matches!(bench.take(&policy.id, 1).await.1, Reserved::CreditsExhausted { .. }));
-    let (counters, now) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
+    let tollgate::store::Counted { counters, at: now, .. } =
+        bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(counters.core.committed(tollgate::policy::Period::Hour, now), Credits(2));
 }

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use tollgate::policy::signature::{Fingerprint, SigningSecret};
 use tollgate::policy::{AccountId, PerPool, Status, TokenId, TokenKind};
 use tollgate::store::seal::{SealError, Sealer};
-use tollgate::store::{Remembered, Sighting, StoreError, Written};
+use tollgate::store::{Remembered, Retention, Sighting, StoreError, Written};
 
 use super::bench::{Bench, account_id, new_id, new_value, next, sealer};
 
@@ -243,8 +243,7 @@ async fn a_signature_is_remembered_for_its_life(mut bench: Bench) {
 }
 
 async fn a_full_memory_refuses_and_forgets_nothing(mut bench: Bench) {
-    bench.retention.signatures = 160;
-    bench.reopen(Some(sealer()));
+    bench.keep_for(Retention { signatures: 160, ..Retention::default() });
     let uses: Vec<_> = (0..400).map(|n| sighting(&bench, n)).collect();
     let mut answers = Vec::new();
     for batch in uses.chunks(7) {

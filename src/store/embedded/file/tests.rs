@@ -138,7 +138,8 @@ async fn a_full_disk_is_told_and_when_it_has_room_the_store_goes_on() {
     assert!(matches!(store.reserve(&reserve(sent)).await.unwrap(), Reserved::Granted(_)));
     granted += 1;
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(first.clone()));
-    let (used, now) = store.token_usage(&account.id, &first.id).await.unwrap();
+    let crate::store::Counted { counters: used, at: now, .. } =
+        store.token_usage(&account.id, &first.id).await.unwrap();
     let used = u128::from(used.core.leased(Period::Month, now).0);
     assert!((granted..=sent).contains(&used), "{granted} granted, {sent} sent, {used} used");
     drop(store);

@@ -34,8 +34,8 @@ fn later(now: Timestamp, time: Duration) -> Timestamp {
 impl Tables<'_> {
     fn books(&self, account: &AccountId, token: &TokenId, pool: Pool) -> Result<LeaseBooks, Stopped> {
         let (token, stranded) = read_counter(&self.counters, &used_by_token(account, token, pool))?;
-        let (account, _) = read_counter(&self.counters, &used_by_account(account, pool))?;
-        Ok(LeaseBooks { token, account, stranded })
+        let (account, account_stranded) = read_counter(&self.counters, &used_by_account(account, pool))?;
+        Ok(LeaseBooks { token, account, stranded, account_stranded })
     }
 
     fn keep_books(
@@ -48,7 +48,7 @@ impl Tables<'_> {
         let by_token = used_by_token(account, token, pool);
         self.counters.insert(by_token.as_str(), counter_row(&books.token, books.stranded))?;
         let by_account = used_by_account(account, pool);
-        self.counters.insert(by_account.as_str(), counter_row(&books.account, Credits(0)))?;
+        self.counters.insert(by_account.as_str(), counter_row(&books.account, books.account_stranded))?;
         Ok(())
     }
 

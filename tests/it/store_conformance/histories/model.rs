@@ -27,7 +27,7 @@ pub type CellName = (i64, Of, String, Operation);
 #[derive(Default)]
 pub struct Model {
     pub tokens: HashMap<Of, (Counter, Credits)>,
-    pub account: HashMap<Pool, Counter>,
+    pub account: HashMap<Pool, (Counter, Credits)>,
     pub leases: BTreeMap<LeaseId, Kept>,
     pub cells: BTreeMap<CellName, [u64; 3]>,
     pub throttles: HashMap<usize, Cell>,
@@ -45,12 +45,13 @@ pub struct Wanted {
 impl Model {
     fn books(&self, (token, pool): Of) -> LeaseBooks {
         let (token, stranded) = self.tokens.get(&(token, pool)).copied().unwrap_or_default();
-        LeaseBooks { token, account: self.account.get(&pool).copied().unwrap_or_default(), stranded }
+        let (account, account_stranded) = self.account.get(&pool).copied().unwrap_or_default();
+        LeaseBooks { token, account, stranded, account_stranded }
     }
 
     fn keep(&mut self, of: Of, books: LeaseBooks) {
         self.tokens.insert(of, (books.token, books.stranded));
-        self.account.insert(of.1, books.account);
+        self.account.insert(of.1, (books.account, books.account_stranded));
     }
 
     fn find(&self, id: LeaseId, now: Timestamp) -> Option<Kept> {
@@ -168,10 +169,12 @@ impl Model {
         }
         for pool in Pool::ALL {
             let of_pool = self.tokens.iter().filter(|((_, of), _)| *of == pool);
-            let sum =
-                of_pool.map(|(_, (counter, _))| counter.committed(Period::None, Timestamp::UNIX_EPOCH).0);
-            let account = self.account.get(&pool).copied().unwrap_or_default();
-            assert_eq!(account.committed(Period::None, Timestamp::UNIX_EPOCH).0, sum.sum::<u64>());
+            let of = |(counter, stranded): &(Counter, Credits)| {
+                (counter.committed(Period::None, Timestamp::UNIX_EPOCH).0, stranded.0)
+            };
+            let sums = of_pool.map(|(_, kept)| of(kept));
+            let sums = sums.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
+            assert_eq!(of(&self.account.get(&pool).copied().unwrap_or_default()), sums);
         }
     }
 }

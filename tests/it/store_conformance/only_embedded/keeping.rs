@@ -5,13 +5,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use tollgate::ledger::lease::Reserved;
-use tollgate::policy::{Credits, PerPool, Period, Pool};
-use tollgate::store::embedded::{Clock, EmbeddedStore};
-use tollgate::store::{RefusalCell, Retention, Store};
+use tollgate::policy::PerPool;
+use tollgate::store::{Counted, RefusalCell, Retention};
 
-use super::super::bench::{
-    Bench, Takes as _, account_id, charge, limit, new_lease, sealer, settlement, time,
-};
+use super::super::bench::{Bench, account_id, limit, new_lease, sealer, settlement, time};
 
 /// How many rows each of these tables has.
 fn rows_of(bench: &mut Bench, tables: &[&str]) -> Vec<u64> {
@@ -63,7 +60,7 @@ async fn a_file_from_before_leases_is_brought_up_to_date() {
     for _ in 0..2 {
         bench.reopen(Some(sealer()));
         assert!(bench.store().find_token(&value.digest()).await.unwrap().is_some());
-        let (counters, _) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
+        let Counted { counters, .. } = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
         let core = counters.core;
         let used = [core.hour, core.day, core.month, core.ever].map(|slot| (slot.used, slot.leased));
         assert_eq!(used, [(1, 0), (3, 0), (7, 0), (70, 0)]);
@@ -116,56 +113,19 @@ async fn leases_and_usage_are_swept_away_when_they_are_over() {
 }
 
 #[tokio::test]
-async fn how_long_things_are_kept_can_be_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let bench = Bench::embedded();
-    let now = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(bench.now().as_microsecond()));
-    let clock = {
-        let now = now.clone();
-        Clock::new(move || {
-            jiff::Timestamp::from_microsecond(now.load(std::sync::atomic::Ordering::SeqCst)).unwrap()
-        })
-    };
-    let pass = |time: Duration| {
-        now.fetch_add(i64::try_from(time.as_micros()).unwrap(), std::sync::atomic::Ordering::SeqCst);
-    };
-    let retention = Retention {
-        usage: Duration::from_hours(24),
-        stranded: Duration::from_mins(10),
-        ..Retention::default()
-    };
-    let path = folder.path().join("store.redb");
-    let store = EmbeddedStore::open_keeping(&path, Some(sealer()), clock, retention).unwrap();
-    let account = tollgate::policy::record::Account {
-        id: account_id(),
-        created_at: bench.now(),
-        budget: PerPool::default(),
-        version: 1,
-    };
-    let kind = tollgate::policy::TokenKind::Secret;
-    let first = tollgate::policy::Policy::new(super::super::bench::new_id(), account_id(), kind, bench.now());
-    assert!(store.create_account(&account, &first, &super::super::bench::new_value(kind)).await.unwrap());
-    let hour = bench.now().as_second();
-    let takings = [(); 2].map(|()| charge(&first.id, Pool::Core, 4));
-    for taking in &takings {
-        store.take(taking).await.unwrap();
+async fn usage_is_swept_away_when_the_time_that_was_told_is_over() {
+    let mut bench = Bench::embedded();
+    bench.keep_for(Retention { usage: Duration::from_hours(31 * 24), ..Retention::default() });
+    bench.make_account(PerPool::default()).await;
+    let (policy, _) = bench.make_token(|_| ()).await;
+    let (taking, _) = bench.take(&policy.id, 2).await;
+    let mut settled = settlement(&taking, 1);
+    settled.cells[0].hour = bench.now().as_second();
+    bench.store().settle(&[settled]).await.unwrap();
+    // 18 hours are left of the day, and an hour more is waited.
+    for (hours, left) in [(31 * 24 + 18, 1), (2, 0)] {
+        bench.pass(SignedDuration::from_hours(hours));
+        bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
+        assert_eq!(rows_of(&mut bench, &["cells", "days"]), [left, left]);
     }
-    pass(Duration::from_secs(30));
-    assert_eq!(store.expire(&account_id()).await.unwrap(), 2);
-    for taking in &takings {
-        let mut settled = settlement(taking, 1);
-        settled.cells[0].hour = hour;
-        store.settle(&[settled]).await.unwrap();
-        pass(Duration::from_mins(10));
-    }
-    let (counters, now) = store.token_usage(&account_id(), &first.id).await.unwrap();
-    assert_eq!(counters.core.used(Period::None, now), Credits(5), "the second came too late");
-    let usage = async || {
-        let all = (jiff::Timestamp::MIN, jiff::Timestamp::MAX);
-        store.usage(&account_id(), None, all.0, all.1).await.unwrap().len()
-    };
-    pass(Duration::from_hours(41));
-    assert_eq!(usage().await, 1);
-    pass(Duration::from_hours(1));
-    assert_eq!(usage().await, 0);
 }

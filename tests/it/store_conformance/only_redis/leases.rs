@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use tollgate::ledger::lease::Reserved;
 use tollgate::policy::{Credits, PerPool, Pool};
 use tollgate::store::redis::{RedisSettings, RedisStore};
-use tollgate::store::{Event, LeaseKey, RefusalCell, Settlement, Store, StoreError};
+use tollgate::store::{Counted, Event, LeaseKey, RefusalCell, Retention, Settlement, Store, StoreError};
 
 use super::super::bench::{
     Bench, Raw, Takes as _, account_id, ask, charge, connect, key, new_lease, reserve, sealer, settlement,
@@ -186,13 +186,25 @@ async fn a_lease_is_granted_only_when_the_replicas_have_it() {
     // The caller settles what it was not granted; nothing stays leased of it.
     store.settle(&[settlement(&late, 0)]).await.unwrap();
     replica.thaw();
-    let (counters, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters, at: now, .. } = store.token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(counters.core.leased(tollgate::policy::Period::Month, now), Credits(74));
 }
 
 #[tokio::test]
 async fn usage_and_marks_end_by_themselves() {
-    let bench = Bench::redis();
+    let kept = |usage, stranded| Retention { usage, stranded, ..Retention::default() };
+    for retention in [
+        Retention::default(),
+        kept(Duration::from_hours(31 * 24), Duration::from_mins(10)),
+        kept(Duration::from_hours(3650 * 24), Duration::from_hours(30 * 24)),
+    ] {
+        keys_end_when_they_say_nothing_any_more(retention).await;
+    }
+}
+
+async fn keys_end_when_they_say_nothing_any_more(retention: Retention) {
+    let mut bench = Bench::redis();
+    bench.keep_for(retention);
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|_| ()).await;
     let (taking, _) = bench.take(&policy.id, 5).await;
@@ -211,7 +223,8 @@ async fn usage_and_marks_end_by_themselves() {
     assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 1);
     let mut admin = connect(server(&bench)).await;
     // 18 hours are left of the day.
-    let usage = (400 * 24 + 18 + 1) * 3_600_000;
+    let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap();
+    let usage = millis(retention.usage) + (18 + 1) * 3_600_000;
     let lease = |key: &LeaseKey| format!("tg:{{default}}:lease:{}", key.lease.0);
     let ends = [
         (format!("tg:{{default}}:cells:{}:20261124", policy.id), usage),
@@ -220,7 +233,7 @@ async fn usage_and_marks_end_by_themselves() {
         (format!("tg:{{default}}:batch:{}", batch.0), 3_600_000),
         (lease(&taking.key), 3 * 60_000),
         (lease(&unknown), 61 * 60_000),
-        (lease(&stranded.key), (24 * 60 + 1) * 60_000),
+        (lease(&stranded.key), millis(retention.stranded) + 60_000),
     ];
     for (key, most) in ends {
         let left: i64 = ask(&mut admin, &["PTTL", &key]).await;
@@ -271,7 +284,7 @@ async fn counters_of_a_tollgate_without_leases_are_read() {
     assert!(matches!(taken, Reserved::Granted(_)));
     assert!(matches!(bench.take(&policy.id, 1).await.1, Reserved::CreditsExhausted { .. }));
     bench.settle(&taking, 2).await;
-    let (counters, _) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters, .. } = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
     let used = [counters.core.hour, counters.core.day, counters.core.month, counters.core.ever];
     assert_eq!(used.map(|slot| (slot.used, slot.leased)), [(3, 0), (5, 0), (9, 0), (72, 0)]);
 }
@@ -301,7 +314,7 @@ async fn what_cannot_be_read_is_told_and_is_not_in_the_way_of_others() {
     let (fine, _) = bench.take(&good.id, 5).await;
     let error = bench.store().settle(&[settlement(&unread, 0), settlement(&fine, 2)]).await.unwrap_err();
     assert!(matches!(&error, StoreError::Unreadable { .. }), "{error}");
-    let (counters, now) = bench.store().token_usage(&account_id(), &good.id).await.unwrap();
+    let Counted { counters, at: now, .. } = bench.store().token_usage(&account_id(), &good.id).await.unwrap();
     assert_eq!(counters.core.used(tollgate::policy::Period::Day, now), Credits(2));
     // Leases of a counter that cannot be read are put off; those behind them are closed.
     for _ in 0..8 {
@@ -315,14 +328,14 @@ async fn what_cannot_be_read_is_told_and_is_not_in_the_way_of_others() {
     for _ in 0..2 {
         assert!(matches!(bench.take(&good.id, 1).await.1, Reserved::Granted(_)));
     }
-    assert_eq!(bench.store().stranded(&account_id(), &good.id).await.unwrap().core, Credits(7));
-    let error = bench.store().stranded(&account_id(), &bad.id).await.unwrap_err();
+    assert_eq!(bench.store().token_usage(&account_id(), &good.id).await.unwrap().stranded.core, Credits(7));
+    let error = bench.store().token_usage(&account_id(), &bad.id).await.unwrap_err();
     assert!(matches!(&error, StoreError::Unreadable { key, .. } if *key == used), "{error}");
     // Mended, they are closed when their hour is over.
     let _: i64 = ask(&mut admin, &["HSET", &used, "day_leased", "8"]).await;
     bench.pass(SignedDuration::from_hours(1));
     bench.store().expire(&account_id()).await.unwrap();
-    assert_eq!(bench.store().stranded(&account_id(), &bad.id).await.unwrap().core, Credits(8));
+    assert_eq!(bench.store().token_usage(&account_id(), &bad.id).await.unwrap().stranded.core, Credits(8));
 }
 
 #[tokio::test]
@@ -341,7 +354,8 @@ async fn usage_that_is_none_of_ours_is_unreadable_and_counts_nothing() {
     let all = (jiff::Timestamp::MIN, jiff::Timestamp::MAX);
     let error = bench.store().usage(&account_id(), Some(&policy.id), all.0, all.1).await.unwrap_err();
     assert!(matches!(&error, StoreError::Unreadable { key, .. } if *key == cells), "{error}");
-    let (counters, now) = bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters, at: now, .. } =
+        bench.store().token_usage(&account_id(), &policy.id).await.unwrap();
     assert_eq!(counters.core.used(tollgate::policy::Period::Day, now), Credits(0), "all or nothing");
     // Mended, the same settlement counts once.
     let _: i64 = ask(&mut admin, &["DEL", &cells]).await;
@@ -371,7 +385,7 @@ async fn leases_survive_a_restart_of_the_server() {
         store.settle(std::slice::from_ref(&settlement)).await.unwrap();
         server.restart();
     }
-    let (used, now) = store.token_usage(&account_id(), &policy.id).await.unwrap();
+    let Counted { counters: used, at: now, .. } = store.token_usage(&account_id(), &policy.id).await.unwrap();
     let month = tollgate::policy::Period::Month;
     assert_eq!((used.core.used(month, now), used.core.leased(month, now)), (Credits(4), Credits(0)));
 }
