@@ -23,7 +23,8 @@ use tokio::sync::watch;
 
 use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::route::{Route, RouteTable};
-use crate::policy::{AccountId, LeakedSecret, Note, Policy, TokenId};
+use crate::policy::signature::BodyDigest;
+use crate::policy::{AccountId, Denial, LeakedSecret, Note, Policy, TokenId};
 use crate::store::Store;
 use crate::store::seal::Sealer;
 use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics};
@@ -35,17 +36,15 @@ mod explain;
 pub mod explanation;
 mod facts;
 mod forward;
+mod held;
 mod identity;
-#[allow(dead_code, reason = "wired into the request path next")]
 mod keyring;
 mod line;
 mod memory;
 mod meter;
 mod pass;
-#[allow(dead_code, reason = "wired into the request path next")]
 mod replay;
 pub mod reply;
-#[allow(dead_code, reason = "wired into the request path next")]
 mod signing;
 mod step;
 mod visit;
@@ -63,6 +62,7 @@ use line::Line;
 use memory::Memory;
 use meter::Meter;
 use reply::Failure;
+use signing::{Signing, SigningSettings};
 use step::Watch;
 use visit::{Active, Verdict};
 
@@ -79,6 +79,8 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// Which headers tell an upstream of the client.
     pub forwarded: Forwarded,
+    /// How far the time of a signed request may be from this node's, to either side.
+    pub signature_max_skew: Duration,
     /// How policies are kept.
     pub directory: DirectorySettings,
     /// Where the journal and the node's name are kept.
@@ -111,6 +113,7 @@ pub struct Gate {
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     meter: Arc<Meter>,
+    signing: Signing,
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
     routes: Vec<RouteMetrics>,
@@ -151,11 +154,18 @@ impl Gate {
             memory.restore(&directory, &line, settings.directory.grace);
             runtime.spawn(memory.clone().run(Arc::downgrade(&directory), Arc::downgrade(&line)));
         }
+        let signing = SigningSettings {
+            max_skew: settings.signature_max_skew,
+            patience,
+            grace: settings.directory.grace,
+        };
+        let signing = Signing::new(&line, signing, runtime.clone());
         let events = store.events();
         let watch = Watch {
             line: line.clone(),
             directory: directory.clone(),
             meter: meter.clone(),
+            keyring: signing.keyring.clone(),
             account: AccountId::default_account(),
             node,
             name: settings.node_name.clone(),
@@ -173,6 +183,7 @@ impl Gate {
             store,
             directory,
             meter,
+            signing,
             line,
             memory,
             routes,
@@ -198,20 +209,26 @@ impl Gate {
     }
 
     fn judge(&self) -> Judge<'_> {
-        Judge { settings: &self.settings, directory: &self.directory, meter: &self.meter }
+        let Self { settings, directory, meter, signing, .. } = self;
+        Judge { settings, directory, meter, signing }
     }
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        let target = facts::raw_target(session);
-        let request = Request::read(session, &target);
-        let page = request.page();
-        let decision = self.judge().decide(&request, &page, &mut visit.trail).await;
+        let mut decision = self.decide(session, visit, None).await;
+        if let Ok(Decision::AwaitBody { most }) = decision {
+            let began = Instant::now();
+            let body = held::hold(session, most).await?;
+            visit.held = Some(began.elapsed());
+            // All is judged again: while the body came the policy may have changed, and the signature grown old.
+            decision = match body {
+                Ok(body) => self.decide(session, visit, Some(&body)).await,
+                Err(denial) => Err(denial),
+            };
+        }
         let now = Instant::now();
         visit.decided = Some(now);
-        self.metrics.decided(now.duration_since(visit.started).as_secs_f64());
-        let policy = visit.trail.policy.as_deref();
-        visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
+        self.metrics.decided(visit.judged_in(now).as_secs_f64());
         match decision {
             Ok(Decision::Pass(pass)) => {
                 self.tell(&pass, visit.trail.policy.as_deref());
@@ -220,22 +237,45 @@ impl Gate {
             }
             Ok(Decision::Preflight(route)) => {
                 visit.verdict = Verdict::Preflight;
-                let headers = cors::allowed_headers(&self.settings.cors, &request);
+                let headers = cors::allowed_headers(&self.settings.cors, &Request::read(session, &[]));
                 let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
                 let origin = visit.origin.as_ref();
                 reply::send_preflight(session, &methods, &headers, max_age, &visit.request_id, origin)
                     .await?;
                 Ok(true)
             }
+            Ok(Decision::AwaitBody { .. }) => {
+                Error::e_explain(ErrorType::InternalError, "a body was asked for twice")
+            }
             Err(denial) => {
                 let answer = reply::answer(&denial);
+                let too_large = matches!(denial, Denial::BodyTooLarge { .. });
                 let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
                 self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
                 reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await?;
+                if too_large {
+                    held::linger(session).await;
+                }
                 Ok(true)
             }
         }
+    }
+
+    /// Decides about a session's request; `body` as far as it is known.
+    async fn decide(
+        &self,
+        session: &Session,
+        visit: &mut Visit,
+        body: Option<&BodyDigest>,
+    ) -> std::result::Result<Decision<'_>, Denial> {
+        let target = facts::raw_target(session);
+        let request = Request::read(session, &target);
+        let page = request.page();
+        let decision = self.judge().decide(&request, &page, body, &mut visit.trail).await;
+        let policy = visit.trail.policy.as_deref();
+        visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
+        decision
     }
 
     /// Writes what the upstream gets: the judged target, no credential, and who the request is from.
@@ -261,6 +301,10 @@ impl Gate {
         let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
         forward::strip(upstream)?;
+        if visit.held.is_some() {
+            // What a client waits for before it sends its body was said here.
+            upstream.remove_header(&http::header::EXPECT);
+        }
         let sender =
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
@@ -341,7 +385,10 @@ impl Gate {
                 "a request was admitted and came to nothing"
             );
         }
-        if session.response_written().is_some() {
+        // An interim response (`100 Continue`) is none yet; 101 is one.
+        let interim =
+            |status: StatusCode| status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
+        if session.response_written().is_some_and(|response| !interim(response.status)) {
             return 0;
         }
         let answer = reply::answer_failure(failure);

@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
 
 use super::directory::Directory;
+use super::keyring::Keyring;
 use super::line::Line;
 use super::meter::Meter;
 use crate::policy::AccountId;
@@ -31,6 +32,7 @@ const REPORT_EVERY: u32 = 4;
 pub(super) struct Watch {
     pub(super) line: Arc<Line>,
     pub(super) directory: Arc<Directory>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) meter: Arc<Meter>,
     pub(super) account: AccountId,
     pub(super) node: NodeId,
@@ -89,6 +91,7 @@ impl Watch {
         match event {
             Event::Policy { token, version, epoch } => {
                 self.directory.changed(token, *version);
+                self.keyring.changed(token);
                 self.meter.forget_pace(token);
                 self.meter.recall(Some(token), None);
                 self.acts_by(*epoch);
@@ -116,6 +119,7 @@ impl Watch {
     async fn catch_up(&self) -> bool {
         let epoch = self.line.call("epoch", |store| store.epoch(&self.account)).await;
         self.directory.lost();
+        self.keyring.lost();
         self.meter.recall(None, None);
         match epoch {
             Ok(epoch) => {

@@ -21,6 +21,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
             ConfiguredForwarded::Forwarded => Forwarded::Rfc7239,
             ConfiguredForwarded::Both => Forwarded::Both,
         },
+        signature_max_skew: config.signature_max_skew,
         directory: DirectorySettings {
             policies: config.policies,
             grace: config.outage_grace,
