@@ -22,5 +22,6 @@ mod main_job;
 mod redis_topologies;
 mod refusals;
 mod rooms;
+mod signed;
 mod store_conformance;
 mod streaming;
