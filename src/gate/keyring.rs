@@ -26,8 +26,6 @@ use crate::store::{AccountSecret, AccountSecrets, Store, StoreError};
 const OWN: usize = 100_000;
 /// For how long a change is held against look-ups that were under way.
 const FENCE: Duration = Duration::from_secs(30);
-/// How long what was learnt is good enough for a second look, whatever changed since.
-const JUST_LEARNT: Duration = Duration::from_millis(20);
 
 /// The secrets of an account.
 struct Ring {
@@ -36,7 +34,6 @@ struct Ring {
     changes: u64,
     /// How often changes may have been missed by then.
     losses: u64,
-    at: Instant,
 }
 
 #[derive(Default)]
@@ -117,7 +114,9 @@ impl Keyring {
 
     /// The secrets that are good for a token. `anew`: those that were known have not fitted.
     pub(super) async fn find(self: &Arc<Self>, policy: &Policy, anew: bool) -> Result<Secrets, Denial> {
-        let ring = self.ring(&policy.account, anew).await?;
+        // Any look-up that began after now will do, so those who ask together share it, however fast changes come.
+        let since = if anew { self.changes.load(Ordering::Acquire) } else { 0 };
+        let ring = self.ring(&policy.account, since).await?;
         let own = self.own(policy).await?;
         let may_have_grown = ring.changes < self.changes.load(Ordering::Acquire);
         Ok(Secrets { own, ring, may_have_grown })
@@ -136,14 +135,14 @@ impl Keyring {
         Ok(found)
     }
 
-    async fn ring(self: &Arc<Self>, account: &AccountId, anew: bool) -> Result<Arc<Ring>, Denial> {
+    async fn ring(self: &Arc<Self>, account: &AccountId, since: u64) -> Result<Arc<Ring>, Denial> {
         let slot = self.accounts.lock().entry(account.clone()).or_default().clone();
         let known = slot.ring.lock().clone();
-        if let Some(ring) = known.as_ref().filter(|ring| self.is_good(ring, anew)) {
+        if let Some(ring) = known.as_ref().filter(|ring| self.is_good(ring, since)) {
             return Ok(ring.clone());
         }
         let (keyring, account) = (self.clone(), account.clone());
-        let learning = self.runtime.spawn(async move { keyring.learn(&account, &slot, anew).await });
+        let learning = self.runtime.spawn(async move { keyring.learn(&account, &slot, since).await });
         let learnt = match tokio::time::timeout(self.patience, learning).await {
             Ok(Ok(learnt)) => learnt,
             // Too slow for this request; the look-up goes on for the next one.
@@ -158,18 +157,16 @@ impl Keyring {
         }
     }
 
-    fn is_good(&self, ring: &Ring, anew: bool) -> bool {
-        ring.losses == self.losses.load(Ordering::Acquire)
-            && (!anew
-                || ring.changes == self.changes.load(Ordering::Acquire)
-                || ring.at.elapsed() < JUST_LEARNT)
+    /// `since`: how many changes it must know of at least.
+    fn is_good(&self, ring: &Ring, since: u64) -> bool {
+        ring.losses == self.losses.load(Ordering::Acquire) && ring.changes >= since
     }
 
     /// Asks the store, one call at a time; whoever waited for it looks again first.
-    async fn learn(&self, account: &AccountId, slot: &Slot, anew: bool) -> Result<Arc<Ring>, Denial> {
+    async fn learn(&self, account: &AccountId, slot: &Slot, since: u64) -> Result<Arc<Ring>, Denial> {
         let _asking = slot.asking.lock().await;
         let known = slot.ring.lock().clone();
-        if let Some(ring) = known.filter(|ring| self.is_good(ring, anew)) {
+        if let Some(ring) = known.filter(|ring| self.is_good(ring, since)) {
             return Ok(ring);
         }
         // A few rounds at most: each failed round means that an edit of a secret token overtook the look-up.
@@ -180,7 +177,7 @@ impl Keyring {
             for (token_id, why) in &found.unopened {
                 tracing::warn!(%token_id, %why, "a secret token's value cannot be opened; nobody can sign with it");
             }
-            let ring = Arc::new(Ring { secrets: found.secrets, changes, losses, at: Instant::now() });
+            let ring = Arc::new(Ring { secrets: found.secrets, changes, losses });
             // Kept first, checked after: a change that comes in between then finds it and takes it out again.
             *slot.ring.lock() = Some(ring.clone());
             let fences = self.fences.lock();

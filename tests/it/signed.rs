@@ -247,18 +247,21 @@ async fn a_new_signing_secret_takes_the_place_of_the_old_one_on_every_node_at_on
         }
     }
     // So does an account's secret token: made, it signs; revoked, it does not.
-    let made = nodes[0].token(json!({"type": "secret"})).await;
+    let made = nodes[0].admin("POST", "/v1/tokens?wait=5s", Some(json!({"type": "secret"}))).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let made = made.json();
+    let (id, value) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
     for node in &nodes {
-        assert!(passes(node, &made.value).await, "a new secret token");
+        assert!(passes(node, value).await, "a new secret token");
     }
-    let revoked = nodes[0].admin("DELETE", &format!("/v1/tokens/{}?wait=5s", made.id), None).await;
+    let revoked = nodes[0].admin("DELETE", &format!("/v1/tokens/{id}?wait=5s"), None).await;
     assert_eq!(revoked.status, 200, "{}", revoked.text());
     for node in &nodes {
-        assert!(!passes(node, &made.value).await, "a revoked secret token still signs");
+        assert!(!passes(node, value).await, "a revoked secret token still signs");
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_sign_prints_for_curl_passes_the_gate() {
     let (upstream, mut gate) = embedded().await;
     let token =

@@ -159,15 +159,15 @@ async fn a_lenient_route_takes_a_signature_over_the_empty_text_or_over_the_body(
             .header("X-API-Key", &token.value)
             .header("X-Test", "echo")
     };
-    let table: [(&str, &[u8], &[u8], u16, &str); 6] = [
-        ("over the empty text", b"", b"[1]", 200, ""),
-        ("over the empty text, too long to be held", b"", &big, 200, ""),
-        ("over the body", b"[2]", b"[2]", 200, ""),
-        ("over a longer body", &big[..100_000], &big[..100_000], 200, ""),
-        ("over another body", b"[3]", b"[4]", 403, "signature_invalid"),
-        ("over a body too long to be held", &big, &big, 413, "body_too_large"),
+    let table: [(&str, [&[u8]; 2], u16, &str); 6] = [
+        ("over the empty text", [b"", b"[1]"], 200, ""),
+        ("over the empty text, too long to be held", [b"", &big], 200, ""),
+        ("over the body", [b"[2]", b"[2]"], 200, ""),
+        ("over a longer body", [&big[..100_000], &big[..100_000]], 200, ""),
+        ("over another body", [b"[3]", b"[4]"], 403, "signature_invalid"),
+        ("over a body too long to be held", [&big, &big], 413, "body_too_large"),
     ];
-    for (what, signed, body, status, code) in table {
+    for (what, [signed, body], status, code) in table {
         let (request, before) = (post(signed, body), upstream.count());
         let answer = gate.ask(request.clone()).await;
         if status == 200 {
@@ -333,16 +333,15 @@ async fn what_is_sent_ahead_of_the_next_request_is_not_taken_for_a_part_of_this_
         let next = Signer::get(&token.on(&format!("{WRITE}?next={in_chunks}")), &token.value, SECRET);
         let mut connection = Connection::open(gate.address).await;
         connection.write(&[request.head(framing), body, next.head("")].concat()).await.unwrap();
-        let answer = connection.read(false).await.unwrap();
-        assert!(answer.status == 200 && answer.body.len() == 100_000, "{}", answer.status);
-        // Whether the next one is answered or the connection closed is Pingora's to say; nothing else may come of it.
-        if let Ok(answer) = connection.read(false).await {
-            assert_eq!(answer.status, 200, "{}", answer.text());
+        // That the next one comes too early is Pingora's to judge, as it is without signatures: it breaks this one off,
+        // closes the connection after it or answers both. Nothing else may come of it.
+        while let Ok(answer) = connection.read(false).await {
+            assert!(matches!(answer.status, 200 | 400), "{}", answer.text());
         }
     }
-    let seen = upstream.seen();
-    let known = |target: &str| {
-        target.starts_with(&format!("{WRITE}?chunks=")) || target.starts_with(&format!("{WRITE}?next="))
-    };
-    assert!(seen.iter().all(|seen| known(&seen.target)), "{seen:?}");
+    for seen in upstream.seen() {
+        let expected = if seen.target.starts_with(&format!("{WRITE}?chunks=")) { 100_000 } else { 0 };
+        assert_eq!(seen.body_length, expected, "{}", seen.target);
+        assert!(expected > 0 || seen.target.starts_with(&format!("{WRITE}?next=")), "{}", seen.target);
+    }
 }
