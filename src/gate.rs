@@ -3,7 +3,7 @@
 //! Built once, called from any `ProxyHttp` in one line a phase; Tollgate's own proxy uses exactly these. A request
 //! passes only with a [`Pass`], which judging and charging make; without one, [`Gate::upstream_request_filter`]
 //! refuses to send anything. Rooms: `facts` reads the session, `decision` keeps the order of checks, `directory`
-//! knows policies, `meter` takes and settles credits, [`reply`] chooses statuses, `forward` writes what the upstream
+//! knows policies, `signing` checks signatures and `held` holds bodies back for it, `meter` takes and settles credits, [`reply`] chooses statuses, `forward` writes what the upstream
 //! gets, `cors` answers browsers.
 
 use std::path::PathBuf;
@@ -320,8 +320,7 @@ impl Gate {
         response: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
-        // 103 and its kin come before the response; 101 is one.
-        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        if is_interim(response.status) {
             return Ok(());
         }
         let now = Instant::now();
@@ -351,7 +350,7 @@ impl Gate {
     /// The request has ended, however: settles what is open, counts and logs.
     #[expect(clippy::unused_async, reason = "a Pingora phase is async")]
     pub async fn logging(&self, session: &mut Session, _error: Option<&Error>, visit: &mut Visit) {
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let status = status_of(session).map_or(0, |status| status.as_u16());
         // No response began, so nothing is charged; what was taken goes back.
         if let Verdict::Passed(pass) = &mut visit.verdict {
             pass.begin_response(599);
@@ -385,10 +384,7 @@ impl Gate {
                 "a request was admitted and came to nothing"
             );
         }
-        // An interim response (`100 Continue`) is none yet; 101 is one.
-        let interim =
-            |status: StatusCode| status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
-        if session.response_written().is_some_and(|response| !interim(response.status)) {
+        if status_of(session).is_some() {
             return 0;
         }
         let answer = reply::answer_failure(failure);
@@ -463,6 +459,16 @@ impl Gate {
             }
         });
     }
+}
+
+/// 100, 103 and their kin come before the response; 101 is one.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// The status of the response that a client has, at least in part.
+fn status_of(session: &Session) -> Option<StatusCode> {
+    session.response_written().map(|response| response.status).filter(|status| !is_interim(*status))
 }
 
 /// What an error means for the client; `None`: the client is gone.

@@ -1,4 +1,5 @@
-//! Reads what a request says of itself. The only place that looks into a Pingora `Session`.
+//! Reads what a request says of itself. The only place that looks into a Pingora `Session` for it; its body, where that
+//! has to be known, is `held`'s.
 //!
 //! Everything after this room works on a [`Request`], so `explain` and forward-auth can ask the same questions
 //! without a session.

@@ -1,28 +1,24 @@
-//! Signatures in the request path: the three calls a gate makes, over [`super::keyring`] and [`super::replay`].
+//! Signatures in the request path: the calls a gate makes, over [`super::keyring`] and [`super::replay`].
 //!
-//! # How to wire it
-//! For a request whose policy is known and for which [`crate::policy::asks_for_signature`] is true:
+//! # Who calls
+//! `decision`, for a request whose policy is known and for which [`crate::policy::asks_for_signature`] is true:
 //!
-//! 1. Before the body, in `request_filter`: [`Signing::check`] with the raw request, the token it presents, and whether a
-//!    body may come (`Content-Length` other than 0, or `Transfer-Encoding`, or an HTTP/2 stream that has not ended). What it
-//!    returns, refusals too, goes into [`crate::policy::Facts::signature`]; `judge` then keeps the order of checks. For all
-//!    other requests that fact is `Err(Denial::SignatureMissing)`, which nobody looks at.
-//! 2. If the verdict is a permit and [`crate::policy::Permit::awaits_body`]: read the body into memory, each piece through a
-//!    [`BodyHash`] that begins with the route's `max_signed_body`, and [`Pending::finish`] it. An error is a refusal like
-//!    any other (`Denial::from`). What was held back is then sent on; its length is known by then.
-//! 3. With the [`Verified`] of step 1 or 2: [`Signing::use_up`], before the throttle and the credits, so that a repeated request
-//!    costs nothing. It does nothing where the token's `replay_protection` is off.
+//! 1. Before the body: [`Signing::check`] with the raw request, the token it presents, and whether a body may come. What it
+//!    returns, refusals too, goes into [`crate::policy::Facts::signature`]; `judge` then keeps the order of checks. For
+//!    all other requests that fact is `Err(Denial::SignatureMissing)`, which nobody looks at.
+//! 2. If the request is permitted but for its body: the gate holds that back (`held`), and all is decided again with its
+//!    hash. So an edit that came meanwhile is in force, and a signature that grew old meanwhile is refused.
+//! 3. With the [`Verified`] of it: [`Signing::use_up`], before the throttle and the credits, so that a repeated request
+//!    costs nothing; and after all that is free to check, so that a refused request uses nothing up. It does nothing where
+//!    the token's `replay_protection` is off.
 //!
-//! Whoever keeps the node in step calls [`Keyring::changed`] for each `Event::Policy`, and [`Keyring::lost`] where it tells
-//! the directory that events were lost.
+//! `step` keeps the keyring in step: [`Keyring::changed`] for each `Event::Policy`, [`Keyring::lost`] where events were
+//! lost.
 //!
 //! # What it costs
 //! Step 1 asks the store at the first sight of an account and of a token, and after an edit of a secret token; then never.
 //! Step 3 is one place in a shared call to the store: with Redis a round trip, with the embedded store a write into the page
 //! cache. Nothing of this is on the way of a request that needs no signature.
-//!
-//! [`BodyHash`]: crate::policy::signature::BodyHash
-//! [`Pending::finish`]: crate::policy::signature::Pending::finish
 
 use std::sync::Arc;
 use std::time::Duration;
