@@ -75,3 +75,6 @@ pub(super) async fn linger(session: &mut Session) {
 fn broken<T>(what: &'static str) -> Result<T> {
     Error::e_explain(ErrorType::InternalError, what)
 }
+
+#[cfg(test)]
+mod tests;

@@ -345,3 +345,19 @@ async fn what_is_sent_ahead_of_the_next_request_is_not_taken_for_a_part_of_this_
         assert!(expected > 0 || seen.target.starts_with(&format!("{WRITE}?next=")), "{}", seen.target);
     }
 }
+
+#[tokio::test]
+async fn a_held_body_goes_to_the_next_server_where_one_cannot_be_reached() {
+    let upstream = Upstream::start().await;
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut gate = plan(&upstream).servers(&[dead, upstream.address()]).start().await;
+    let token = secret_token(&mut gate).await;
+    for (n, length) in [10, 100_000, 10, 100_000, 300_000, 300_000].into_iter().enumerate() {
+        let body = noise(length);
+        let request = Signer::post(&format!("/v1/signed/a?n={n}"), &token.value, SECRET, &body);
+        let ask = request.ask().header("X-API-Key", &token.value).header("X-Test", "echo");
+        let answer = gate.ask(ask).await;
+        assert!(answer.status == 200 && answer.body == body, "{n}: {} {}", answer.status, answer.body.len());
+    }
+    gate.wait_used(&token, 6).await;
+}

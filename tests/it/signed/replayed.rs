@@ -1,13 +1,14 @@
 //! A signature is good once: on one node, in a fleet, at once, after a crash, and while the store is away.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::signer::Signer;
 use super::{QUOTE, SECRET, assert_refused, embedded, on, plan, signed_token};
-use crate::harness::client::Ask;
-use crate::harness::gate::Gate;
+use crate::harness::client::{Ask, Connection};
+use crate::harness::gate::{Gate, Token};
 use crate::harness::redis_server::{Options, RedisServer};
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
@@ -178,4 +179,39 @@ async fn while_the_store_is_away_a_signed_request_is_503_and_an_unsigned_one_goe
     .await;
     assert_refused(&gate.ask(again.ask()).await, 403, "signature_replayed", "it has passed by now");
     assert_refused(&gate.ask(used.ask()).await, 403, "signature_replayed", "used before the outage");
+}
+
+#[tokio::test]
+async fn signed_requests_that_come_together_share_their_way_to_the_store() {
+    const EACH: usize = 40;
+    const TOGETHER: usize = 32;
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
+    let mut gate = on(&redis, &upstream).start().await;
+    let token = signed_token(&mut gate, json!({})).await;
+    let request = move |token: &Token, n: usize| {
+        Signer::get(&token.on(&format!("{QUOTE}?n={n}")), &token.value, SECRET).ask()
+    };
+    // Secrets, policy and credits are known after some.
+    for n in 0..100 {
+        assert_eq!(gate.ask(request(&token, n)).await.status, 200);
+    }
+    let (before, begun) = (redis.reads(), Instant::now());
+    let mut clients = Vec::new();
+    for client in 0..TOGETHER {
+        let (token, address) = (token.clone(), gate.address);
+        clients.push(tokio::spawn(async move {
+            let mut connection = Connection::open(address).await;
+            for n in 0..EACH {
+                let n = 1000 * (client + 1) + n;
+                assert_eq!(connection.send(&request(&token, n)).await.unwrap().status, 200);
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let (trips, requests) = (redis.reads() - before, (EACH * TOGETHER) as u64);
+    // What a node says to its store of itself and of its leases, by the second, comes on top.
+    let other = 30 * (begun.elapsed().as_secs() + 1);
+    assert!(trips < requests / 2 + other, "{trips} round trips for {requests} requests");
 }
