@@ -28,6 +28,7 @@ mod propagation;
 mod redis_server;
 mod report;
 mod seed;
+mod signed;
 mod subjects;
 mod tokens;
 
@@ -68,6 +69,9 @@ fn run() -> anyhow::Result<()> {
     }
     if plan.propagation {
         report.propagation = Some(propagation::measure(&plan, &upstream)?);
+    }
+    if plan.signed {
+        report.signed = Some(signed::measure(&plan, &upstream)?);
     }
     if plan.callgrind || plan.strace {
         report.counted = counted::measure(&plan, &upstream)?;

@@ -11,10 +11,12 @@ use super::figures::Spread;
 use super::matrix::{Matrix, Row};
 use super::plan::Plan;
 use super::propagation::Propagation;
+use super::signed::Signed;
 use super::subjects::Kind;
 use super::tokens::Tokens;
 
 mod made;
+mod signed;
 
 use made::Made;
 
@@ -25,6 +27,7 @@ pub(crate) struct Report {
     pub(crate) matrix: Option<Matrix>,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) propagation: Option<Propagation>,
+    pub(crate) signed: Option<Signed>,
     pub(crate) counted: Vec<Counted>,
     bars: Vec<Bar>,
 }
@@ -55,6 +58,7 @@ impl Report {
             matrix: None,
             tokens: None,
             propagation: None,
+            signed: None,
             counted: Vec::new(),
             bars: Vec::new(),
         })
@@ -111,6 +115,9 @@ impl Report {
                 verdict: Verdict::of(p99 <= 50.0),
             });
         }
+        if let Some(signed) = &self.signed {
+            signed.add_bars(&mut bars);
+        }
         bars
     }
 
@@ -151,6 +158,9 @@ impl Report {
         }
         if let Some(propagation) = &self.propagation {
             propagation.write(&mut text);
+        }
+        if let Some(signed) = &self.signed {
+            signed.write(&mut text);
         }
         write_counted(&mut text, &self.counted);
         text
