@@ -30,7 +30,7 @@ fuzz: setup-run ## every fuzz target for FUZZ_SECONDS each
 	@scripts/fuzz $(FUZZ_SECONDS)
 
 bench: setup-bench ## Tollgate and its peers side by side; benches/README.md says how to read it
-	$(CARGO) bench --bench compare
+	$(CARGO) bench --profile dist --bench compare
 
 setup-run:
 	@scripts/setup run

@@ -3,6 +3,7 @@
 use divan::{Bencher, black_box};
 use http::Method;
 use jiff::Timestamp;
+use tollgate::ledger::purse::{Draw, Purse};
 use tollgate::policy::domain::{DomainRules, Page};
 use tollgate::policy::query::take_tokens;
 use tollgate::policy::route::{Access, DatasetTemplate, Methods, PathTemplate, Route, RouteTable};
@@ -112,6 +113,23 @@ fn verify_signature(bencher: Bencher<'_, '_>, secrets: u8) {
     bencher.bench_local(|| {
         let claim = Claim::read(black_box(&request), &token, now, DEFAULT_MAX_SKEW);
         claim.and_then(|claim| claim.check(&secrets, SignatureBody::Strict, false)).is_ok()
+    });
+}
+
+/// What a charged request asks of its purse: to draw, to spend, and whether to ask ahead; by the number of leases in hand.
+#[divan::bench(args = [1, 4])]
+fn purse_draw_and_spend(bencher: Bencher<'_, '_>, leases: u64) {
+    let mut purse = Purse::default();
+    for at in 0..leases {
+        purse.granted(ulid::Ulid::from_parts(1, at.into()), u64::MAX / 8, u64::MAX, u64::MAX);
+    }
+    let mut now = 0;
+    bencher.bench_local(|| {
+        now += 100;
+        if let Draw::Taken(lease) = purse.draw(black_box(1), now) {
+            purse.spend(lease, 1);
+        }
+        purse.wish_more(None, now)
     });
 }
 

@@ -142,6 +142,7 @@ impl Gate {
             tracing::error!(path = %file.path.display(), why = %file.why, "a journal was set aside; it is not trusted");
         }
         let line = Arc::new(Line::new(store.clone(), metrics.clone()));
+        runtime.spawn(Line::watch(Arc::downgrade(&line), AccountId::default_account()));
         let directory = Directory::new(line.clone(), settings.directory, runtime.clone());
         let patience = settings.directory.patience;
         let journal = Arc::new(journal);

@@ -135,6 +135,8 @@ pub(crate) struct Sample {
     pub(crate) requests: usize,
     /// Those that were not 200.
     pub(crate) refused: usize,
+    /// Those that were neither 200 nor 503.
+    pub(crate) others: usize,
     /// How long the window was.
     pub(crate) seconds: f64,
     /// In order.
@@ -169,6 +171,7 @@ struct Shared {
 struct Tally {
     latencies: Vec<Duration>,
     refused: usize,
+    others: usize,
 }
 
 /// A load to be run against an address.
@@ -260,6 +263,7 @@ fn work(shared: &Shared, mut connection: Connection, at: u32) -> anyhow::Result<
         if shared.phase.load(Ordering::Relaxed) == MEASURE {
             tally.latencies.push(from.elapsed());
             tally.refused += usize::from(status != 200);
+            tally.others += usize::from(!matches!(status, 200 | 503));
         }
     }
     Ok(tally)
@@ -267,14 +271,15 @@ fn work(shared: &Shared, mut connection: Connection, at: u32) -> anyhow::Result<
 
 fn finish(threads: Vec<thread::JoinHandle<anyhow::Result<Tally>>>, seconds: f64) -> anyhow::Result<Sample> {
     let mut latencies = Vec::new();
-    let mut refused = 0;
+    let (mut refused, mut others) = (0, 0);
     for thread in threads {
         let tally = thread.join().map_err(|_| anyhow::anyhow!("a thread of the load ended by itself"))??;
         latencies.extend(tally.latencies);
         refused += tally.refused;
+        others += tally.others;
     }
     latencies.sort_unstable();
-    Ok(Sample { requests: latencies.len(), refused, seconds, latencies })
+    Ok(Sample { requests: latencies.len(), refused, others, seconds, latencies })
 }
 
 /// Has sleeps of this process end when they are due, not up to 50 µs later, as Linux would have it. Threads started

@@ -22,6 +22,7 @@ mod figures;
 mod http_upstream;
 mod load;
 mod matrix;
+mod outage;
 mod plan;
 mod process;
 mod propagation;
@@ -72,6 +73,9 @@ fn run() -> anyhow::Result<()> {
     }
     if plan.signed {
         report.signed = Some(signed::measure(&plan, &upstream)?);
+    }
+    if plan.outage_part {
+        report.outage = Some(outage::measure(&plan, &upstream)?);
     }
     if plan.callgrind || plan.strace {
         report.counted = counted::measure(&plan, &upstream)?;

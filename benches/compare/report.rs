@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::counted::Counted;
 use super::figures::Spread;
 use super::matrix::{Matrix, Row};
+use super::outage::Outage;
 use super::plan::Plan;
 use super::propagation::Propagation;
 use super::signed::Signed;
@@ -28,6 +29,7 @@ pub(crate) struct Report {
     pub(crate) tokens: Option<Tokens>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) signed: Option<Signed>,
+    pub(crate) outage: Option<Outage>,
     pub(crate) counted: Vec<Counted>,
     bars: Vec<Bar>,
 }
@@ -59,6 +61,7 @@ impl Report {
             tokens: None,
             propagation: None,
             signed: None,
+            outage: None,
             counted: Vec::new(),
             bars: Vec::new(),
         })
@@ -118,6 +121,9 @@ impl Report {
         if let Some(signed) = &self.signed {
             signed.add_bars(&mut bars);
         }
+        if let Some(outage) = &self.outage {
+            outage.add_bars(&mut bars);
+        }
         bars
     }
 
@@ -161,6 +167,9 @@ impl Report {
         }
         if let Some(signed) = &self.signed {
             signed.write(&mut text);
+        }
+        if let Some(outage) = &self.outage {
+            outage.write(&mut text);
         }
         write_counted(&mut text, &self.counted);
         text
@@ -325,6 +334,45 @@ impl Propagation {
             self.answered_p99 / 1e3,
             self.call_p50 / 1e3,
             self.call_p99 / 1e3,
+        );
+    }
+}
+
+impl Outage {
+    fn add_bars(&self, bars: &mut Vec<Bar>) {
+        let ratio = self.frozen_p99 / self.normal_p99;
+        bars.push(Bar {
+            what: "store frozen: p99 of a known token ÷ normal".to_owned(),
+            wanted: "≤ 2".to_owned(),
+            found: format!("{ratio:.2}"),
+            verdict: Verdict::of(ratio <= 2.0 && self.others == 0),
+        });
+        let most = self.unknown_most / 1e3;
+        bars.push(Bar {
+            what: "store frozen: an unknown token is answered within".to_owned(),
+            wanted: "≤ 50 ms".to_owned(),
+            found: format!("{most:.1} ms"),
+            verdict: Verdict::of(most <= 50.0 && self.others == 0),
+        });
+    }
+
+    fn write(&self, text: &mut String) {
+        let _ = write!(
+            text,
+            "\n## Outage\n\nThe store stood still for {:.0} s under {:.0} requests a second of a known token: {} served from credits in \
+             hand, {} told 503, {} anything else.\nThe known token: p50 {:.2} ms, p99 {:.2} ms; before the outage p50 {:.2} ms, p99 \
+             {:.2} ms. Tokens nobody knows: p99 {:.2} ms, at most {:.2} ms.\n",
+            self.seconds,
+            self.rate,
+            self.served,
+            self.told,
+            self.others,
+            self.frozen_p50 / 1e3,
+            self.frozen_p99 / 1e3,
+            self.normal_p50 / 1e3,
+            self.normal_p99 / 1e3,
+            self.unknown_p99 / 1e3,
+            self.unknown_most / 1e3,
         );
     }
 }

@@ -385,7 +385,7 @@ impl<'a> World<'a> {
 
     fn tend(&mut self, node: u32, token: u32) {
         let Some(slot) = self.slots.get_mut(&(node, token)) else { return };
-        for wish in slot.purse.wishes(self.now) {
+        for wish in slot.purse.wishes(self.now, false) {
             self.call(node, token, wish);
         }
     }

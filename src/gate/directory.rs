@@ -37,9 +37,10 @@ pub struct DirectorySettings {
 /// The most unknown tokens remembered, and for how long.
 const UNKNOWN: usize = 10_000;
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
-/// The most look-ups at once.
+/// The most look-ups that ask the store at once, and the most that wait for their turn.
 const FLIGHTS: usize = 64;
-/// The most look-ups of tokens never seen before that may begin in a second.
+const WAITING: usize = 4_096;
+/// The most look-ups in a second that find nothing, or have not found anything yet.
 const LOOKUPS_PER_SECOND: u32 = 2_000;
 /// For how long an event's version is held against look-ups that were under way.
 const FENCE: Duration = Duration::from_secs(30);
@@ -67,7 +68,7 @@ pub(super) struct Directory {
     generation: AtomicU64,
     /// Goes up whenever something is learned.
     learned: AtomicU64,
-    seats: Arc<Semaphore>,
+    seats: Semaphore,
     budget: Mutex<(Instant, u32)>,
 }
 
@@ -84,7 +85,7 @@ impl Directory {
             fences: Mutex::default(),
             generation: AtomicU64::new(0),
             learned: AtomicU64::new(0),
-            seats: Arc::new(Semaphore::new(FLIGHTS)),
+            seats: Semaphore::new(FLIGHTS),
             budget: Mutex::new((Instant::now(), 0)),
         })
     }
@@ -133,13 +134,9 @@ impl Directory {
         if let Some(flight) = flights.get(&digest) {
             return Ok(flight.clone());
         }
-        if self.line.is_cut()
-            && self.line.silence().is_some_and(|silence| silence < Duration::from_millis(100))
-        {
+        if self.line.is_cut() || flights.len() >= WAITING {
             return Err(Denial::StoreUnavailable);
         }
-        let seat = self.seats.clone().try_acquire_owned();
-        let Ok(seat) = seat else { return Err(Denial::StoreUnavailable) };
         if !seen && !self.may_look_up() {
             return Err(Denial::StoreUnavailable);
         }
@@ -148,12 +145,23 @@ impl Directory {
         drop(flights);
         let directory = self.clone();
         self.runtime.spawn(async move {
+            let seat = directory.seats.acquire().await;
             let answer = directory.fetch(digest).await;
+            drop(seat);
+            if !seen && answer.is_ok() {
+                directory.has_found();
+            }
             directory.flights.lock().remove(&digest);
             let _ = land.send(Some(answer));
-            drop(seat);
         });
         Ok(flight)
+    }
+
+    /// A look-up of a token never seen before found one: a flood of made-up tokens is what is held back, not those who
+    /// come for the first time.
+    fn has_found(&self) {
+        let mut budget = self.budget.lock();
+        budget.1 = budget.1.saturating_sub(1);
     }
 
     /// Whether one more look-up of a token never seen before may begin in this second.

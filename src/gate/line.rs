@@ -1,22 +1,22 @@
 //! The line to the store: every call the gate makes goes through here.
 //!
-//! Owns the circuit breaker and the time of the last contact. After two failures in a row the line is cut for a moment:
-//! calls fail at once, and one at a time is let through to try. So an outage costs each request microseconds, not a
-//! timeout (law 6).
+//! Owns the circuit breaker and the time of the last contact. After two failures in a row the line is cut: calls fail at
+//! once, and only [`Line::watch`] asks, now and then, whether the store is back. So an outage costs each request
+//! microseconds, not a timeout (law 6).
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::policy::Denial;
+use crate::policy::{AccountId, Denial};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Failures in a row that cut the line.
 const CUTS: u32 = 2;
-/// For how long it stays cut before the next try.
-const CUT_MILLIS: u64 = 100;
+/// The pause between two tries while it is cut.
+const TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// The line.
 pub(super) struct Line {
@@ -24,9 +24,6 @@ pub(super) struct Line {
     metrics: Arc<Metrics>,
     born: Instant,
     failures: AtomicU32,
-    /// Milliseconds since `born`.
-    cut_until: AtomicU64,
-    trying: AtomicBool,
     /// Milliseconds since `born`; `u64::MAX`: never.
     contact: AtomicU64,
     /// Milliseconds that had passed at `born` since an earlier run heard the store; gone with the first contact.
@@ -40,8 +37,6 @@ impl Line {
             metrics,
             born: Instant::now(),
             failures: AtomicU32::new(0),
-            cut_until: AtomicU64::new(0),
-            trying: AtomicBool::new(false),
             contact: AtomicU64::new(u64::MAX),
             before: AtomicU64::new(0),
         }
@@ -81,21 +76,29 @@ impl Line {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut trial = None;
         if self.is_cut() {
-            if self.millis() < self.cut_until.load(Ordering::Acquire)
-                || self.trying.swap(true, Ordering::AcqRel)
-            {
-                return Err(Denial::StoreUnavailable);
-            }
-            trial = Some(Trial(&self.trying));
+            return Err(Denial::StoreUnavailable);
         }
-        let result = ask(self.store.as_ref()).await;
-        drop(trial);
+        self.hear(operation, ask(self.store.as_ref()).await)
+    }
+
+    /// Asks the store whether it is back whenever the line is cut, as long as there is a line. It is asked for the account,
+    /// so that in a cluster the server answers that calls need.
+    pub(super) async fn watch(line: Weak<Self>, account: AccountId) {
+        loop {
+            tokio::time::sleep(TRY_EVERY).await;
+            let Some(line) = line.upgrade() else { return };
+            if line.is_cut() {
+                let _ = line.hear("epoch", line.store.epoch(&account).await);
+            }
+        }
+    }
+
+    /// Takes note of how a call went.
+    fn hear<T>(&self, operation: &'static str, result: Result<T, StoreError>) -> Result<T, Denial> {
         match result {
             Err(error @ StoreError::Unavailable(_)) => {
                 let before = self.failures.fetch_add(1, Ordering::AcqRel);
-                self.cut_until.store(self.millis() + CUT_MILLIS, Ordering::Release);
                 if before + 1 == CUTS {
                     tracing::error!(operation, %error, "the store is out of reach; known tokens go on, for the grace time");
                 }
@@ -110,14 +113,5 @@ impl Line {
                 other.map_err(|error| self.metrics.store_failed(operation, &error))
             }
         }
-    }
-}
-
-/// Lets the next try through, however this one ends.
-struct Trial<'l>(&'l AtomicBool);
-
-impl Drop for Trial<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }

@@ -141,7 +141,8 @@ impl Meter {
         let deadline = Instant::now() + RECALL + self.patience;
         loop {
             let mut outcome = slot.outcomes();
-            match slot.draw(cost, self.now()) {
+            let cut = self.line.is_cut();
+            match slot.draw(cost, self.now(), cut) {
                 (Draw::Taken(lease), more) => {
                     if let Some(ask) = more {
                         self.runtime.spawn(keeper::ask(self.clone(), slot.clone(), ask, false));
@@ -151,6 +152,9 @@ impl Meter {
                 (Draw::Short, ask) => {
                     if let Some(denial) = slot.exhausted(cost, self.now()) {
                         return Err(denial);
+                    }
+                    if cut {
+                        return Err(Denial::StoreUnavailable);
                     }
                     if let Some(ask) = ask {
                         self.runtime.spawn(keeper::ask(self.clone(), slot.clone(), ask, true));

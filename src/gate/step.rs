@@ -120,9 +120,10 @@ impl Watch {
         let epoch = self.line.call("epoch", |store| store.epoch(&self.account)).await;
         self.directory.lost();
         self.keyring.lost();
-        self.meter.recall(None, None);
         match epoch {
             Ok(epoch) => {
+                // Not before the store is there: what is in hand is all that an outage can be served from (law 6).
+                self.meter.recall(None, None);
                 self.acts_by(epoch);
                 self.report().await;
                 true

@@ -95,8 +95,9 @@ pub struct Grant {
     pub free: Option<Credits>,
     /// After how long the token's limit starts anew; `None`: never, or no limit.
     pub resets_in: Option<Duration>,
-    /// For how long it may be spent from, counted from when it was asked for: the end of the store's current hour, so
-    /// that no credit of one period is spent in the next, or of its life.
+    /// For how long it may be spent from, counted from when it was asked for: to the end of the store's current hour, so
+    /// that no credit of one period is spent in the next. It may outlive the lease's life: a lease that expires counts
+    /// as spent in full, so a node that is cut off spends what is counted already (law 6).
     pub valid_for: Duration,
     /// The store's clock.
     pub at: Timestamp,
@@ -195,7 +196,7 @@ fn grant_of(books: &LeaseBooks, lease: &Lease, terms: &LeaseTerms, now: Timestam
     };
     let by_limit = terms.limit.map(|limit| free(limit, &books.token));
     let by_budget = terms.budget.map(|limit| free(limit, &books.account));
-    let end = period_end(Period::Hour, lease.taken_at).unwrap_or(lease.taken_at).min(lease.expires_at);
+    let end = period_end(Period::Hour, lease.taken_at).unwrap_or(lease.taken_at);
     let valid_for = Duration::try_from(end.duration_since(now)).unwrap_or_default();
     Grant {
         granted: lease.granted,

@@ -18,6 +18,8 @@ pub const IDLE: Micros = 2_000_000;
 pub const RENEW_BEFORE: Micros = 10_000_000;
 /// The next lease is asked for when less than this part of a second's spending is left.
 const LOW_PART: u64 = 4;
+/// The least that is asked for, in requests. The store gives no more than a fair share of what is free.
+const HANDFUL: u64 = 8;
 /// What was spent in less time than this is taken as spent in this time. It is also how much one lease may be larger
 /// than the one before: about ten times, where that one was gone at once.
 const SHORTEST: Micros = 100_000;
@@ -151,8 +153,9 @@ impl Purse {
         self.asked_at = now;
         self.drawn = 0;
         self.asking = true;
-        // About one second of what is being spent.
-        Some(Wish::Reserve { want: self.rate.max(need).max(1), need })
+        // About one second of what is being spent; of a slow token a handful of requests, or each would need its own call.
+        let handful = self.last_cost.max(need).max(1).saturating_mul(HANDFUL);
+        Some(Wish::Reserve { want: self.rate.max(handful), need })
     }
 
     fn runs_low(&self, now: Micros) -> bool {
@@ -219,8 +222,10 @@ impl Purse {
 
     /// What is to be done about the leases in hand. Each wish is given out once; what came of it is told by
     /// [`Purse::settled`], [`Purse::shrunk`] or [`Purse::renewed`].
-    pub fn wishes(&mut self, now: Micros) -> Vec<Wish> {
-        let idle = now.saturating_sub(self.last_draw) >= IDLE;
+    ///
+    /// `cut`: the store is out of reach. Then what lies idle stays in hand: it is all there is to serve requests from.
+    pub fn wishes(&mut self, now: Micros, cut: bool) -> Vec<Wish> {
+        let idle = !cut && now.saturating_sub(self.last_draw) >= IDLE;
         let usable =
             self.held.iter().filter(|held| !held.leaving && now < held.ends && held.left() > 0).count();
         let mut wishes = Vec::new();

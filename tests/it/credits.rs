@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
-use crate::harness::client::{Ask, Connection};
+use crate::harness::client::{Answer, Ask, Connection};
 use crate::harness::gate::{Gate, Plan, Token, limited};
 use crate::harness::redis_server::RedisServer;
 use crate::harness::upstream::Upstream;
@@ -312,11 +312,22 @@ async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
     let token = gate.token(limited(100)).await;
     assert_eq!(gate.ask(Ask::get(&token.on(DATA))).await.status, 200);
     redis.stop();
-    for value in [token.value.as_str(), "pk_00000000000000000000000000000000"] {
-        let answer = gate.ask(Ask::get(&format!("{DATA}?token={value}"))).await;
+    let told = |answer: &Answer| {
         assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
         assert!(answer.header("retry-after").is_some());
+    };
+    told(&gate.ask(Ask::get(&format!("{DATA}?token=pk_00000000000000000000000000000000"))).await);
+    // The known token is served from credits in hand, and told the same when they are gone.
+    let mut served = 1;
+    loop {
+        let answer = gate.ask(Ask::get(&token.on(DATA))).await;
+        if answer.status != 200 {
+            told(&answer);
+            break;
+        }
+        served += 1;
     }
+    assert!((2..=25).contains(&served), "{served}");
     assert_eq!(Ask::get("/readyz").send(gate.admin).await.status, 503);
     assert_eq!(Ask::get("/healthz").send(gate.admin).await.status, 200);
     redis.restart();
@@ -326,7 +337,7 @@ async fn law_6_a_store_outage_is_told_as_503_and_ends_by_itself() {
     .await;
     let metrics = gate.metrics().await;
     assert!(metrics.contains("tollgate_store_errors_total{kind=\"unavailable\""), "{metrics}");
-    assert_eq!(upstream.count(), 1);
+    assert_eq!(upstream.count(), served);
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ impl Store for Shelf {
         tokio::sync::broadcast::channel(1).1
     }
     async fn epoch(&self, _: &AccountId) -> Answered<u64> {
-        away()
+        if self.down.load(Ordering::Acquire) { away() } else { Ok(1) }
     }
     async fn report_node(&self, _: &AccountId, _: &NodeReport, _: Duration) -> Answered<()> {
         away()
@@ -167,6 +167,7 @@ impl World {
         let shelf = Arc::new(Shelf::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let line = Arc::new(Line::new(shelf.clone(), metrics));
+        tokio::spawn(Line::watch(Arc::downgrade(&line), AccountId::default_account()));
         let settings = DirectorySettings { policies: 1000, grace: Duration::from_mins(1), patience };
         Self { shelf, directory: Directory::new(line, settings, Handle::current()) }
     }
@@ -282,9 +283,7 @@ async fn a_flood_of_made_up_tokens_neither_fills_memory_nor_reaches_the_store_at
     let world = World::new(LONG);
     let mut unavailable = 0;
     for number in 0..50_000_u32 {
-        let mut bits = [0; 16];
-        bits[..4].copy_from_slice(&number.to_be_bytes());
-        match world.directory.find(&Token::from_random(TokenKind::Publishable, bits)).await {
+        match world.directory.find(&numbered(number)).await {
             Err(Denial::TokenInvalid) => {}
             Err(Denial::StoreUnavailable) => unavailable += 1,
             other => panic!("{other:?}"),
@@ -293,6 +292,44 @@ async fn a_flood_of_made_up_tokens_neither_fills_memory_nor_reaches_the_store_at
     assert!(unavailable > 0 && world.lookups() < 50_000, "{unavailable} {}", world.lookups());
     assert!(world.directory.unknown.len() <= UNKNOWN + UNKNOWN / 10, "{}", world.directory.unknown.len());
     assert!(world.directory.flights.lock().is_empty());
+}
+
+fn numbered(number: u32) -> Token {
+    let mut bits = [7; 16];
+    bits[..4].copy_from_slice(&number.to_be_bytes());
+    Token::from_random(TokenKind::Publishable, bits)
+}
+
+#[tokio::test]
+async fn tokens_that_exist_are_found_however_many_come_in_a_second() {
+    let world = World::new(LONG);
+    for number in 0..3 * LOOKUPS_PER_SECOND {
+        world.put(&numbered(number), 1, "cold");
+    }
+    for number in 0..3 * LOOKUPS_PER_SECOND {
+        assert!(world.directory.find(&numbered(number)).await.is_ok(), "the one with number {number}");
+    }
+}
+
+#[tokio::test]
+async fn first_sights_of_many_tokens_at_once_wait_for_their_turn() {
+    let world = World::new(LONG);
+    let hold = Arc::new(Notify::new());
+    *world.shelf.held.lock() = Some(hold.clone());
+    let mut sights = Vec::new();
+    for number in 0..500 {
+        world.put(&numbered(number), 1, "cold");
+        let directory = world.directory.clone();
+        sights.push(tokio::spawn(async move { directory.find(&numbered(number)).await.is_ok() }));
+    }
+    while world.lookups() < FLIGHTS {
+        tokio::task::yield_now().await;
+    }
+    *world.shelf.held.lock() = None;
+    hold.notify_waiters();
+    for sight in sights {
+        assert!(sight.await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ const ROUND: Duration = Duration::from_millis(200);
 const BATCH: usize = 128;
 /// How often refusals are told to the store, in rounds.
 const REFUSALS_EVERY: u32 = 10;
-/// The pause between two asks for credits that are being recalled.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// The first pause between two asks for credits that are being recalled, and the longest.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(40));
 /// The pause before the store is told again what it could not be told.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 /// The same, where it answers but cannot read a record.
@@ -38,7 +38,11 @@ fn micros(time: Duration) -> Micros {
 pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, short: bool) {
     let Wish::Reserve { want, need } = wish else { return };
     let begun = Instant::now();
+    let mut pause = ASK_AGAIN.0;
     loop {
+        if meter.line.is_cut() {
+            return slot.unreachable();
+        }
         let lease = Ulid::generate();
         // Written down before it is asked for: a lease whose answer never comes is settled with nothing.
         if let Err(error) = meter.journal.begin(slot.entry(lease)) {
@@ -83,7 +87,8 @@ pub(super) async fn ask(meter: Arc<Meter>, slot: Arc<PurseSlot>, wish: Wish, sho
         let token = (!budget).then(|| slot.token().clone());
         let (account, pool) = (slot.account().clone(), slot.pool());
         let _ = meter.line.call("recall", |store| store.recall(&account, token.as_ref(), pool)).await;
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ASK_AGAIN.1);
     }
 }
 
@@ -163,16 +168,18 @@ fn settlement(key: LeaseKey, cells: &[Cell]) -> Settlement {
 pub(super) async fn tend(meter: Arc<Meter>, slots: Vec<Arc<PurseSlot>>) {
     let mut settling = Vec::new();
     let mut renewing = Vec::new();
+    let cut = meter.line.is_cut();
     for slot in slots {
         if slot.is_paused(meter.now()) {
             continue;
         }
         if !slot.flush_bytes(&meter.journal)
+            && !cut
             && let Some(wish) = slot.wish_carrier(meter.now())
         {
             meter.runtime.spawn(ask(meter.clone(), slot.clone(), wish, true));
         }
-        for wish in slot.wishes(meter.now()) {
+        for wish in slot.wishes(meter.now(), cut) {
             match wish {
                 Wish::Settle { lease, .. } => settling.push((slot.clone(), lease)),
                 Wish::Renew { lease } => renewing.push((slot.clone(), lease)),

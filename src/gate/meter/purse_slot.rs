@@ -106,14 +106,14 @@ impl PurseSlot {
         self.outcomes.subscribe()
     }
 
-    /// Draws `cost`, and says what to ask the store for.
-    pub(super) fn draw(&self, cost: u64, now: Micros) -> (Draw, Option<Wish>) {
+    /// Draws `cost`, and says what to ask the store for; nothing while the line to it is cut.
+    pub(super) fn draw(&self, cost: u64, now: Micros, cut: bool) -> (Draw, Option<Wish>) {
         let mut state = self.state.lock();
         let drawn = state.purse.draw(cost, now);
         let short = (drawn == Draw::Short).then_some(cost);
         let exhausted = state.exhausted.as_ref();
         let hopeless = exhausted.is_some_and(|(need, _, until)| now < *until && short.unwrap_or(1) >= *need);
-        let more = if hopeless { None } else { state.purse.wish_more(short, now) };
+        let more = if hopeless || cut { None } else { state.purse.wish_more(short, now) };
         (drawn, more)
     }
 
@@ -290,8 +290,8 @@ impl PurseSlot {
         state.exhausted = None;
     }
 
-    pub(super) fn wishes(&self, now: Micros) -> Vec<Wish> {
-        self.state.lock().purse.wishes(now)
+    pub(super) fn wishes(&self, now: Micros, cut: bool) -> Vec<Wish> {
+        self.state.lock().purse.wishes(now, cut)
     }
 
     /// The store has closed a lease.

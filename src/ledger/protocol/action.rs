@@ -180,7 +180,7 @@ impl World {
         let node = &self.nodes[usize::from(index)];
         let settles = |call: &Call, lease| matches!(call, Call::Settle { .. }) && call.lease() == lease;
         node.closing.iter().any(|lease| !node.calls.iter().any(|call| settles(call, *lease)))
-            || node.purses.iter().any(|purse| !purse.clone().wishes(self.now).is_empty())
+            || node.purses.iter().any(|purse| !purse.clone().wishes(self.now, false).is_empty())
     }
 
     /// A recall reached everybody, what it set free is back, and calls that were lost on the way are given up. In

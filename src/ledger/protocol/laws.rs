@@ -101,7 +101,7 @@ fn is_held(world: &World, lease: Ulid) -> Option<u64> {
             Wish::Settle { lease: of, .. } | Wish::Shrink { lease: of, .. } => *of == lease,
             _ => false,
         };
-        let on_its_way = held.busy || purse.clone().wishes(world.now).iter().any(goes);
+        let on_its_way = held.busy || purse.clone().wishes(world.now, false).iter().any(goes);
         return (!(held.leaving && on_its_way)).then_some(0);
     }
     up().flat_map(|node| &node.calls).find_map(|call| match call {

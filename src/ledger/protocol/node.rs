@@ -202,7 +202,7 @@ impl Node {
     }
 
     fn tend_purse(&mut self, token: u8, scene: &mut Scene) {
-        for wish in self.purses[usize::from(token)].wishes(scene.now) {
+        for wish in self.purses[usize::from(token)].wishes(scene.now, false) {
             match wish {
                 Wish::Settle { lease, .. } => {
                     let spent = self.journal.get(&lease).map_or(0, |(_, spent)| *spent);

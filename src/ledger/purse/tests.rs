@@ -22,7 +22,7 @@ fn spend_evenly(purse: &mut Purse, from: Micros, millis: u64, every: Micros) -> 
             wants.push(want);
             purse.granted(name(u128::from(now)), want, FAR, FAR);
         }
-        for wish in purse.wishes(now) {
+        for wish in purse.wishes(now, false) {
             if let Wish::Settle { lease, .. } = wish {
                 purse.settled(lease);
             }
@@ -44,13 +44,13 @@ fn lease_size_falls_with_the_traffic() {
     let mut purse = Purse::default();
     spend_evenly(&mut purse, SECOND, 5_000, 1_000);
     // An hour later, one request a second.
-    for wish in purse.wishes(3_600 * SECOND) {
+    for wish in purse.wishes(3_600 * SECOND, false) {
         if let Wish::Settle { lease, .. } = wish {
             purse.settled(lease);
         }
     }
     let wants = spend_evenly(&mut purse, 3_600 * SECOND, 20, SECOND);
-    assert!(wants.iter().all(|want| *want <= 2), "{wants:?}");
+    assert!(wants.iter().all(|want| *want == HANDFUL), "{wants:?}");
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn a_rest_too_small_for_a_request_goes_back_once_another_lease_serves() {
     let mut purse = Purse::default();
     purse.granted(name(1), 3, FAR, FAR);
     assert_eq!(purse.draw(5, 1), Draw::Short);
-    assert!(purse.wishes(1).is_empty(), "it may yet serve a smaller request");
+    assert!(purse.wishes(1, false).is_empty(), "it may yet serve a smaller request");
     purse.granted(name(2), 10, FAR, FAR);
     assert_eq!(purse.draw(5, 2), Draw::Taken(name(2)));
-    assert_eq!(purse.wishes(2), [Wish::Settle { lease: name(1), spent: 0 }]);
+    assert_eq!(purse.wishes(2, false), [Wish::Settle { lease: name(1), spent: 0 }]);
 }
 
 #[test]
@@ -112,13 +112,13 @@ fn open_is_what_the_store_counts_as_leased() {
     purse.spend(name(1), 4);
     assert_eq!(purse.open(), 10);
     purse.recall();
-    assert_eq!(purse.wishes(2), [Wish::Shrink { lease: name(1), keep: 5 }]);
+    assert_eq!(purse.wishes(2, false), [Wish::Shrink { lease: name(1), keep: 5 }]);
     assert_eq!(purse.open(), 10, "until the store has heard of it");
     purse.shrunk(name(1), 5);
     assert_eq!(purse.open(), 5);
-    assert!(purse.wishes(3).is_empty());
+    assert!(purse.wishes(3, false).is_empty());
     purse.give_back(name(1), 1);
-    assert_eq!(purse.wishes(4), [Wish::Settle { lease: name(1), spent: 4 }]);
+    assert_eq!(purse.wishes(4, false), [Wish::Settle { lease: name(1), spent: 4 }]);
 }
 
 #[test]
@@ -139,15 +139,27 @@ fn a_failed_call_is_wished_for_again() {
     purse.granted(name(1), 10, FAR, 20 * SECOND);
     purse.draw(1, 10 * SECOND);
     for _ in 0..2 {
-        assert_eq!(purse.wishes(10 * SECOND), [Wish::Renew { lease: name(1) }]);
-        assert!(purse.wishes(10 * SECOND).is_empty(), "each wish is given out once");
+        assert_eq!(purse.wishes(10 * SECOND, false), [Wish::Renew { lease: name(1) }]);
+        assert!(purse.wishes(10 * SECOND, false).is_empty(), "each wish is given out once");
         purse.failed(name(1));
     }
-    assert_eq!(purse.wishes(10 * SECOND), [Wish::Renew { lease: name(1) }]);
+    assert_eq!(purse.wishes(10 * SECOND, false), [Wish::Renew { lease: name(1) }]);
     purse.renewed(name(1), None);
     assert_eq!(purse.draw(1, 10 * SECOND), Draw::Short, "the store closed it");
     purse.give_back(name(1), 1);
-    assert_eq!(purse.wishes(10 * SECOND), [Wish::Settle { lease: name(1), spent: 0 }]);
+    assert_eq!(purse.wishes(10 * SECOND, false), [Wish::Settle { lease: name(1), spent: 0 }]);
     purse.settled(name(1));
     assert!(purse.is_empty());
+}
+
+#[test]
+fn what_lies_idle_stays_in_hand_while_the_store_is_out_of_reach() {
+    let mut purse = Purse::default();
+    purse.granted(name(1), 5, 3_600 * SECOND, 30 * SECOND);
+    // Past its idle time and its life it is renewed, when that can be, and nothing else.
+    assert_eq!(purse.wishes(100 * SECOND, true), [Wish::Renew { lease: name(1) }]);
+    assert_eq!(purse.draw(1, 100 * SECOND), Draw::Taken(name(1)));
+    purse.spend(name(1), 1);
+    purse.failed(name(1));
+    assert_eq!(purse.wishes(200 * SECOND, false), [Wish::Settle { lease: name(1), spent: 1 }]);
 }

@@ -103,6 +103,6 @@ return {
   limit_text,
   free and text(free) or '',
   reset(limit),
-  text(math.max(math.min(hour_ends, lease.expires_at) - now, 0)),
+  text(math.max(hour_ends - now, 0)),
   text(now),
 }

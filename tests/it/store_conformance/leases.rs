@@ -11,7 +11,7 @@ use super::bench::{Bench, Takes as _, account_id, charge, key, limit, new_id, re
 
 super::on_both![
     a_lease_over_the_end_of_a_period_counts_where_it_was_granted,
-    a_lease_is_good_until_its_hour_ends_or_its_life,
+    a_lease_is_good_until_its_hour_ends_also_past_its_life,
     a_lease_shrunk_or_expired_after_its_period_leaves_the_next_alone,
     a_limit_lowered_below_what_is_leased_grants_nothing_until_it_is_given_back,
     a_limit_raised_or_moved_to_another_period_acts_at_once,
@@ -80,13 +80,13 @@ async fn a_lease_over_the_end_of_a_period_counts_where_it_was_granted(bench: Ben
     }
 }
 
-async fn a_lease_is_good_until_its_hour_ends_or_its_life(bench: Bench) {
+async fn a_lease_is_good_until_its_hour_ends_also_past_its_life(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, _) = bench.make_token(|_| ()).await;
     let (_, grant) = leased_with_life(&bench, &policy.id, 1, Duration::from_hours(2)).await;
     assert_eq!((grant.valid_for, grant.at), (Duration::from_hours(1), bench.now()));
     let (_, grant) = leased_with_life(&bench, &policy.id, 1, Duration::from_secs(9)).await;
-    assert_eq!(grant.valid_for, Duration::from_secs(9));
+    assert_eq!(grant.valid_for, Duration::from_hours(1));
     bench.set_time(time("2026-11-24T06:59:59.999999Z"));
     let (late, grant) = leased_with_life(&bench, &policy.id, 1, Duration::from_secs(9)).await;
     assert_eq!(grant.valid_for, Duration::from_micros(1));
