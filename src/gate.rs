@@ -114,6 +114,7 @@ pub struct Gate {
     directory: Arc<Directory>,
     meter: Arc<Meter>,
     signing: Signing,
+    room: held::Room,
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
     routes: Vec<RouteMetrics>,
@@ -160,6 +161,7 @@ impl Gate {
             patience,
             grace: settings.directory.grace,
         };
+        let room = held::Room::new(signing.max_skew);
         let signing = Signing::new(&line, signing, runtime.clone());
         let events = store.events();
         let watch = Watch {
@@ -185,6 +187,7 @@ impl Gate {
             directory,
             meter,
             signing,
+            room,
             line,
             memory,
             routes,
@@ -219,11 +222,14 @@ impl Gate {
         let mut decision = self.decide(session, visit, None).await;
         if let Ok(Decision::AwaitBody { most }) = decision {
             let began = Instant::now();
-            let body = held::hold(session, most).await?;
+            let body = self.room.hold(session, most).await?;
             visit.held = Some(began.elapsed());
             // All is judged again: while the body came the policy may have changed, and the signature grown old.
             decision = match body {
-                Ok(body) => self.decide(session, visit, Some(&body)).await,
+                Ok(held) => {
+                    visit.place = held.place;
+                    self.decide(session, visit, Some(&held.digest)).await
+                }
                 Err(denial) => Err(denial),
             };
         }
@@ -250,12 +256,12 @@ impl Gate {
             }
             Err(denial) => {
                 let answer = reply::answer(&denial);
-                let too_large = matches!(denial, Denial::BodyTooLarge { .. });
+                let unread = matches!(denial, Denial::BodyTooLarge { .. } | Denial::HeldBodiesFull);
                 let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
                 self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
                 reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await?;
-                if too_large {
+                if unread {
                     held::linger(session).await;
                 }
                 Ok(true)

@@ -65,7 +65,9 @@ pub fn answer(denial: &Denial) -> Answer {
         Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => {
             *retry_after
         }
-        Denial::StoreUnavailable | Denial::ReplayMemoryFull => Some(Duration::from_secs(1)),
+        Denial::StoreUnavailable | Denial::ReplayMemoryFull | Denial::HeldBodiesFull => {
+            Some(Duration::from_secs(1))
+        }
         _ => None,
     };
     let mut headers = Vec::new();
@@ -128,6 +130,11 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             503,
             "Replay memory full",
             "The gate cannot remember more signatures at the moment, so it takes none. Try again.",
+        ),
+        Denial::HeldBodiesFull => text(
+            503,
+            "Held bodies full",
+            "The gate holds as many bodies of signed requests back as it can at the moment. Try again.",
         ),
         Denial::BodyTooLarge { most } => (
             413,

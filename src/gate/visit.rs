@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 
+use super::held::Place;
 use super::pass::Pass;
 use super::reply::Failure;
 use crate::policy::route::Route;
@@ -54,6 +55,8 @@ pub struct Visit {
     pub(super) decided: Option<Instant>,
     /// How long its body was waited for, to check its signature.
     pub(super) held: Option<Duration>,
+    /// Where its body is held.
+    pub(super) place: Place,
     pub(super) answered: Option<Instant>,
     pub(super) trail: Trail,
     pub(super) verdict: Verdict,
@@ -88,6 +91,7 @@ impl Visit {
             started: Instant::now(),
             decided: None,
             held: None,
+            place: Place::default(),
             answered: None,
             trail: Trail::default(),
             verdict: Verdict::Undecided,

@@ -49,6 +49,8 @@ pub enum Denial {
     SignatureReplayed,
     /// No more signatures can be remembered now; one that is not remembered could be used twice.
     ReplayMemoryFull,
+    /// Too many bodies of signed requests are held back at the moment.
+    HeldBodiesFull,
     /// The body is too long to be held back until its hash is known.
     BodyTooLarge {
         /// Bytes that are held back at most.
@@ -110,6 +112,7 @@ impl Denial {
             Self::SignatureStale => "signature_stale",
             Self::SignatureReplayed => "signature_replayed",
             Self::ReplayMemoryFull => "replay_memory_full",
+            Self::HeldBodiesFull => "held_bodies_full",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::DomainDenied(_) => "domain_denied",
             Self::CoreDenied => "core_denied",
