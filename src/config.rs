@@ -99,6 +99,8 @@ pub enum Dialect {
     /// RFC 9457 problem documents.
     #[default]
     Standard,
+    /// As the original service tells them, with its account endpoints.
+    Iex,
 }
 
 /// How the client's address is told to the upstream.

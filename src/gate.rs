@@ -25,8 +25,8 @@ use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::route::{Route, RouteTable};
 use crate::policy::signature::BodyDigest;
 use crate::policy::{AccountId, Denial, LeakedSecret, Note, Policy, TokenId};
-use crate::store::Store;
 use crate::store::seal::Sealer;
+use crate::store::{NodeId, NodeReport, Store};
 use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics};
 
 mod cors;
@@ -42,6 +42,7 @@ mod keyring;
 mod line;
 mod memory;
 mod meter;
+mod own;
 mod pass;
 mod replay;
 pub mod reply;
@@ -61,16 +62,19 @@ use facts::Request;
 use line::Line;
 use memory::Memory;
 use meter::Meter;
-use reply::Failure;
+use own::Own;
+use reply::{Answer, Dialect, Failure};
 use signing::{Signing, SigningSettings};
 use step::Watch;
-use visit::{Active, Verdict};
+use visit::{Active, Trail, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Which path serves which data.
     pub routes: RouteTable,
+    /// How refusals are told, and which account endpoints there are.
+    pub dialect: Dialect,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// What a secret token from a browser leads to.
@@ -110,6 +114,7 @@ pub enum GateError {
 /// The gate.
 pub struct Gate {
     settings: Settings,
+    own: Own,
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     meter: Arc<Meter>,
@@ -117,6 +122,7 @@ pub struct Gate {
     room: held::Room,
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
+    node: NodeId,
     routes: Vec<RouteMetrics>,
     no_route: RouteMetrics,
     epoch: watch::Receiver<u64>,
@@ -172,6 +178,7 @@ impl Gate {
             account: AccountId::default_account(),
             node,
             name: settings.node_name.clone(),
+            report_life: settings.directory.grace.max(NodeReport::SILENT_AFTER),
             epoch: watch::Sender::new(0),
         };
         let epoch = watch.epoch.subscribe();
@@ -182,6 +189,7 @@ impl Gate {
         let marked = Mutex::default();
         let active = Arc::default();
         Ok(Self {
+            own: Own::new(settings.dialect, &settings.routes),
             settings,
             store,
             directory,
@@ -190,6 +198,7 @@ impl Gate {
             room,
             line,
             memory,
+            node,
             routes,
             no_route,
             epoch,
@@ -213,12 +222,24 @@ impl Gate {
     }
 
     fn judge(&self) -> Judge<'_> {
-        let Self { settings, directory, meter, signing, .. } = self;
-        Judge { settings, directory, meter, signing }
+        let Self { settings, directory, meter, signing, line, own, .. } = self;
+        Judge { settings, directory, meter, signing, line, own }
+    }
+
+    /// What a refused client is told, with the limit that decided.
+    fn answer(&self, denial: &Denial, trail: &Trail) -> Answer {
+        let mut answer = reply::answer_in(self.settings.dialect, denial);
+        if let (Some(policy), Some((_, route))) = (&trail.policy, &trail.route) {
+            answer.headers.extend(reply::limits::of_refusal(denial, policy, route.credits.0));
+        }
+        answer
     }
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        if self.settings.dialect == Dialect::Iex {
+            visit.trail.form = self.own.read_form(session).await;
+        }
         let mut decision = self.decide(session, visit, None).await;
         if let Ok(Decision::AwaitBody { most }) = decision {
             let began = Instant::now();
@@ -238,7 +259,7 @@ impl Gate {
         self.metrics.decided(visit.judged_in(now).as_secs_f64());
         match decision {
             Ok(Decision::Pass(pass)) => {
-                self.tell(&pass, visit.trail.policy.as_deref());
+                self.tell(pass.permit().notes(), visit.trail.policy.as_deref());
                 visit.verdict = Verdict::Passed(pass);
                 Ok(false)
             }
@@ -254,13 +275,20 @@ impl Gate {
             Ok(Decision::AwaitBody { .. }) => {
                 Error::e_explain(ErrorType::InternalError, "a body was asked for twice")
             }
+            Ok(Decision::Answer(told, notes)) => {
+                self.tell(&notes, visit.trail.policy.as_deref());
+                visit.verdict = Verdict::Answered;
+                reply::send_json(session, &told, &visit.request_id, visit.origin.as_ref()).await?;
+                Ok(true)
+            }
             Err(denial) => {
-                let answer = reply::answer(&denial);
+                let answer = self.answer(&denial, &visit.trail);
                 let unread = matches!(denial, Denial::BodyTooLarge { .. } | Denial::HeldBodiesFull);
                 let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
                 self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
-                reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await?;
+                let origin = visit.origin.as_ref();
+                reply::send(self.settings.dialect, session, &answer, &visit.request_id, origin).await?;
                 if unread {
                     held::linger(session).await;
                 }
@@ -337,7 +365,8 @@ impl Gate {
         visit.answered = Some(now);
         let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
         pass.begin_response(response.status.as_u16());
-        reply::credit_headers(response, &pass.standing())?;
+        let rate = visit.trail.policy.as_deref().and_then(|policy| policy.rate_limit);
+        reply::credit_headers(self.settings.dialect, response, pass, rate)?;
         response.insert_header("X-Request-Id", visit.request_id.as_str())?;
         cors::decorate(response, visit.origin.as_ref())
     }
@@ -395,7 +424,8 @@ impl Gate {
             return 0;
         }
         let answer = reply::answer_failure(failure);
-        match reply::send(session, &answer, &visit.request_id, visit.origin.as_ref()).await {
+        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
             Ok(()) => answer.status,
             Err(_) => 0,
         }
@@ -417,10 +447,26 @@ impl Gate {
     /// settlements are left.
     pub async fn drain(&self, patience: Duration) -> u64 {
         let left = self.meter.drain(patience).await;
+        self.say_farewell().await;
         if let Some(memory) = &self.memory {
             memory.keep(&self.directory, &self.line);
         }
         left
+    }
+
+    /// Takes this node's report back: it serves nobody any more, so no receipt has to wait for it.
+    async fn say_farewell(&self) {
+        let report = NodeReport {
+            node: self.node,
+            epoch: *self.epoch.borrow(),
+            seen_at: jiff::Timestamp::UNIX_EPOCH,
+            leased: self.meter.leased(),
+            name: self.settings.node_name.clone(),
+        };
+        let account = AccountId::default_account();
+        let told =
+            self.line.call("report_node", |store| store.report_node(&account, &report, Duration::ZERO));
+        let _ = tokio::time::timeout(self.settings.directory.patience, told).await;
     }
 
     /// The epoch this gate acts by: every change up to it is in force here.
@@ -437,8 +483,8 @@ impl Gate {
         self.metrics.render()
     }
 
-    fn tell(&self, pass: &Pass, policy: Option<&Policy>) {
-        for note in pass.permit().notes() {
+    fn tell(&self, notes: &[Note], policy: Option<&Policy>) {
+        for note in notes {
             match note {
                 Note::DomainReported(_) => self.metrics.domain_reported(),
                 Note::SecretFromBrowser => {

@@ -239,7 +239,7 @@ pub enum Event {
     Lost,
 }
 
-/// A node that lives.
+/// What a node said of itself. It stands for as long as the node may serve by what it knew then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReport {
     /// Its name.
@@ -252,6 +252,21 @@ pub struct NodeReport {
     pub leased: Credits,
     /// Where it can be found: its host name and first listener, for people.
     pub name: String,
+}
+
+impl NodeReport {
+    /// A node that has not reported for so long is silent: gone, or cut off and serving by what it knows.
+    pub const SILENT_AFTER: Duration = Duration::from_secs(10);
+
+    /// Which of these nodes live, in the same order. The last report of all stands for the store's clock: whoever asks
+    /// has a node of its own that reports.
+    pub fn living(reports: &[Self]) -> impl Iterator<Item = (&Self, bool)> {
+        let last = reports.iter().map(|report| report.seen_at).max();
+        let lives = move |report: &Self| {
+            last.is_none_or(|last| last.duration_since(report.seen_at).unsigned_abs() < Self::SILENT_AFTER)
+        };
+        reports.iter().map(move |report| (report, lives(report)))
+    }
 }
 
 /// A secret that signs for all tokens of its account.
@@ -427,7 +442,7 @@ pub trait Store: Send + Sync + 'static {
     /// did not move says that no event was missed.
     async fn epoch(&self, account: &AccountId) -> Result<u64, StoreError>;
 
-    /// Says that this node lives and up to which epoch it acts ([`NodeReport`]); kept for `life`.
+    /// Says that this node lives and up to which epoch it acts ([`NodeReport`]); kept for `life`, zero takes it back.
     async fn report_node(
         &self,
         account: &AccountId,
@@ -435,7 +450,7 @@ pub trait Store: Send + Sync + 'static {
         life: Duration,
     ) -> Result<(), StoreError>;
 
-    /// The nodes that live.
+    /// The reports that stand.
     async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError>;
 
     /// Counts refusals by reason. Sent twice with one `batch`, it counts once.

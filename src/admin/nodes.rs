@@ -1,4 +1,4 @@
-//! The nodes that live, and by which change each acts.
+//! The nodes, and by which change each acts.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,8 +11,9 @@ use super::Shared;
 use super::auth::Caller;
 use super::problem::Problem;
 use super::query::Query;
+use crate::store::NodeReport;
 
-/// The nodes that live.
+/// The nodes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Nodes)]
 pub(super) struct NodesView {
@@ -22,7 +23,7 @@ pub(super) struct NodesView {
     nodes: Vec<NodeView>,
 }
 
-/// A node that lives.
+/// A node.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Node)]
 struct NodeView {
@@ -36,6 +37,8 @@ struct NodeView {
     epoch: u64,
     /// Whether that is every change there is.
     in_step: bool,
+    /// Whether it was heard lately. One that is silent is gone, or cut off and serving by what it knows.
+    live: bool,
     /// When it last said so, by the store's clock.
     #[schema(format = DateTime)]
     seen_at: String,
@@ -43,7 +46,7 @@ struct NodeView {
     leased: u64,
 }
 
-/// The nodes that live, and by which change each acts.
+/// The nodes, and by which change each acts.
 #[utoipa::path(get, path = "/v1/nodes", operation_id = "list_nodes", tag = "nodes", responses(
     (status = 200, description = "The nodes.", body = NodesView),
 ))]
@@ -53,11 +56,12 @@ pub(super) async fn list(_: Caller, State(shared): State<Shared>, query: Query) 
     let epoch = shared.admin.store.epoch(&shared.admin.account).await?;
     let mut reports = shared.admin.store.nodes(&shared.admin.account).await?;
     reports.sort_by(|a, b| (&a.name, a.node).cmp(&(&b.name, b.node)));
-    let nodes = reports.into_iter().map(|report| NodeView {
+    let nodes = NodeReport::living(&reports).map(|(report, live)| NodeView {
         node: report.node.0.to_string(),
-        name: report.name,
+        name: report.name.clone(),
         epoch: report.epoch,
         in_step: report.epoch >= epoch,
+        live,
         seen_at: report.seen_at.to_string(),
         leased: report.leased.0,
     });

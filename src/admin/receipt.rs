@@ -1,7 +1,8 @@
 //! Receipts: whether a change is in force on every node (`laws.md`, law 5).
 //!
-//! A write that asks `?wait=` is answered when every node that lives says it acts by it, or when the time is over. The
-//! write itself stands either way, so trouble from here on never turns its answer into an error.
+//! A write that asks `?wait=` is answered when every node that lives says it acts by it, or when the time is over. A node
+//! that is silent is not waited for, and named: it is gone, or cut off and serving by what it knows. The write itself
+//! stands either way, so trouble from here on never turns its answer into an error.
 
 use std::time::Duration;
 
@@ -28,9 +29,10 @@ pub(super) struct ReceiptView {
     /// The account's epoch with this change; `null`: the store did not say in time.
     #[schema(required)]
     epoch: Option<u64>,
-    /// Every node that lives acts by this epoch or a later one, and there is one at least.
+    /// Every node acts by this epoch or a later one, and there is one at least. A node that was cut off counts until it
+    /// trusts nothing any more (`outage.grace`).
     in_force: bool,
-    /// How many nodes live.
+    /// How many nodes there are, silent ones included.
     nodes: usize,
     /// Those that did not act by it when the time was over.
     missing: Vec<MissingNode>,
@@ -46,21 +48,34 @@ struct MissingNode {
     name: String,
     /// The epoch it acts by.
     epoch: u64,
+    /// It has not been heard for a while: it is gone, or cut off and serving by what it knows.
+    silent: bool,
+    /// When it was last heard, by the store's clock.
+    #[schema(format = DateTime)]
+    seen_at: String,
 }
 
 impl ReceiptView {
     fn new(epoch: Option<u64>, nodes: &[NodeReport]) -> Self {
         let acts = |node: &NodeReport| epoch.is_some_and(|epoch| node.epoch >= epoch);
-        let missing = nodes.iter().filter(|node| !acts(node)).map(|node| MissingNode {
+        let missing = NodeReport::living(nodes).filter(|(node, _)| !acts(node));
+        let missing = missing.map(|(node, lives)| MissingNode {
             node: node.node.0.to_string(),
             name: node.name.clone(),
             epoch: node.epoch,
+            silent: !lives,
+            seen_at: node.seen_at.to_string(),
         });
         let mut missing: Vec<_> = missing.collect();
         missing.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
         // Where nobody says that the change is in force, it is not called so.
         let in_force = epoch.is_some() && !nodes.is_empty() && missing.is_empty();
         Self { epoch, in_force, nodes: nodes.len(), missing }
+    }
+
+    /// Whether waiting longer would help: a silent node is not waited for.
+    fn is_final(&self) -> bool {
+        self.epoch.is_some() && self.nodes > 0 && self.missing.iter().all(|node| node.silent)
     }
 }
 
@@ -96,7 +111,7 @@ pub(super) async fn collect(shared: &State, wait: Option<Duration>) -> Option<Re
         }
         let receipt = ReceiptView::new(epoch, &nodes);
         let now = Instant::now();
-        if receipt.in_force || now >= deadline {
+        if receipt.is_final() || now >= deadline {
             return Some(receipt);
         }
         sleep_until((now + pause).min(deadline)).await;

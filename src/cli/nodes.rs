@@ -1,4 +1,4 @@
-//! `tollgate nodes`: the nodes that live, and by which change each acts.
+//! `tollgate nodes`: the nodes, which of them live, and by which change each acts.
 
 use serde_json::Value;
 
@@ -22,7 +22,9 @@ fn show(answer: &Value) -> String {
         let text = |name: &str| node.get(name).map(plain).unwrap_or_default();
         let in_step = node.get("in_step").and_then(Value::as_bool) == Some(true);
         let in_step = if in_step { "yes".to_owned() } else { format!("no, the last change is {epoch}") };
-        [text("name"), text("node"), text("epoch"), in_step, text("leased"), text("seen_at")]
+        let live = if node.get("live").and_then(Value::as_bool) == Some(true) { "yes" } else { "silent" };
+        let live = live.to_owned();
+        [text("name"), text("node"), live, text("epoch"), in_step, text("leased"), text("seen_at")]
     });
-    table::rows(["NAME", "NODE", "EPOCH", "IN STEP", "LEASED", "SEEN AT"], lines)
+    table::rows(["NAME", "NODE", "LIVE", "EPOCH", "IN STEP", "LEASED", "SEEN AT"], lines)
 }

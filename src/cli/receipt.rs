@@ -62,7 +62,13 @@ fn lament(receipt: &Value, wait: Duration) -> String {
     said.extend(missing.iter().map(|node| {
         let (name, id, at) = (text(node, "name"), text(node, "node"), text(node, "epoch"));
         let of = if epoch.is_empty() { String::new() } else { format!(", the change is epoch {epoch}") };
-        format!("  {name} ({id}) acts by epoch {at}{of}")
+        let silent = node.get("silent").and_then(Value::as_bool) == Some(true);
+        let last = if silent {
+            format!("; silent since {}, gone or cut off", text(node, "seen_at"))
+        } else {
+            String::new()
+        };
+        format!("  {name} ({id}) acts by epoch {at}{of}{last}")
     }));
     said.join("\n")
 }

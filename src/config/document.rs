@@ -133,10 +133,7 @@ fn read_threads(item: &Item<'_>) -> Read<NonZeroUsize> {
 }
 
 fn read_dialect(item: &Item<'_>) -> Read<Dialect> {
-    if item.scalar("standard")?.text == "iex" {
-        return Err(item.refuse("the dialect iex is not built yet in this version; expected standard"));
-    }
-    item.choice(&[("standard", Dialect::Standard)])
+    item.choice(&[("standard", Dialect::Standard), ("iex", Dialect::Iex)])
 }
 
 fn read_networks(item: &Item<'_>) -> Read<Vec<IpNet>> {

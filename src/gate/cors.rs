@@ -21,8 +21,9 @@ pub struct CorsSettings {
 }
 
 /// The response headers a page may read.
-const EXPOSED: &str =
-    "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After";
+const EXPOSED: &str = "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After, \
+                       iexcloud-credits-used, iexcloud-messages-used, iexcloud-premium-credits-used, \
+                       iexcloud-premium-messages-used";
 
 /// The response headers that are the gate's to write.
 const OWNED: [header::HeaderName; 6] = [

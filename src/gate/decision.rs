@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use super::directory::Directory;
 use super::facts::Request;
+use super::line::Line;
 use super::meter::Meter;
+use super::own::{Desk, Endpoint, Form, Own, status};
 use super::pass::Pass;
+use super::reply::Dialect;
 use super::signing::{SignedRequest, Signing};
 use super::visit::Trail;
 use super::{Settings, cors};
@@ -17,7 +20,9 @@ use crate::policy::domain::Page;
 use crate::policy::route::{Errand, Route};
 use crate::policy::signature::{BodyDigest, Checked, DATE_HEADER, RawRequest};
 use crate::policy::target::{BadTarget, Target};
-use crate::policy::{Denial, Facts, Policy, Token, TokenKind, Verdict, asks_for_signature, judge, query};
+use crate::policy::{
+    Denial, Facts, Note, Policy, Token, TokenKind, Verdict, asks_for_signature, judge, query,
+};
 
 /// What a decision needs to ask.
 pub(super) struct Judge<'g> {
@@ -25,10 +30,11 @@ pub(super) struct Judge<'g> {
     pub(super) directory: &'g Arc<Directory>,
     pub(super) meter: &'g Arc<Meter>,
     pub(super) signing: &'g Signing,
+    pub(super) line: &'g Line,
+    pub(super) own: &'g Own,
 }
 
 /// What is to be done with a request that was not refused.
-#[expect(clippy::large_enum_variant, reason = "one a request, moved once; a box would cost an allocation")]
 pub(super) enum Decision<'g> {
     /// Forward it.
     Pass(Pass),
@@ -37,6 +43,8 @@ pub(super) enum Decision<'g> {
     /// Its signature can only be checked with its body: hold that back, unless it is longer than `most` bytes, and
     /// decide again. Nothing was counted or used up so far.
     AwaitBody { most: u64 },
+    /// Say this, and what is worth telling about it.
+    Answer(serde_json::Value, Vec<Note>),
 }
 
 /// A request's target and route, before anybody asked who sent it: steps 1 and 2, but for the method.
@@ -44,6 +52,8 @@ pub(super) struct Located<'g> {
     pub(super) route: &'g Route,
     pub(super) target: Target,
     pub(super) query_tokens: Vec<Vec<u8>>,
+    /// What the gate answers there itself.
+    pub(super) own: Option<Endpoint>,
 }
 
 impl<'g> Judge<'g> {
@@ -63,7 +73,11 @@ impl<'g> Judge<'g> {
         }
         let errand = located.route.errand(&located.target, request.method)?;
         note_errand(trail, &errand);
-        let presented = credential(request, &located.query_tokens)?;
+        if located.own.is_some_and(Endpoint::is_open) {
+            return Ok(Decision::Answer(status(), Vec::new()));
+        }
+        let in_body = trail.form.as_ref().and_then(Form::token);
+        let presented = credential(request, &located.query_tokens, in_body)?;
         let policy = self.directory.find(&presented.token).await?;
         trail.policy = Some(policy.clone());
         let now = Timestamp::now();
@@ -95,7 +109,15 @@ impl<'g> Judge<'g> {
                     };
                     self.signing.use_up(&verified, &policy, now).await?;
                 }
-                Pass::take(self.meter, &policy, permit, &errand).await.map(Decision::Pass)
+                match located.own {
+                    None => Pass::take(self.meter, &policy, permit, &errand).await.map(Decision::Pass),
+                    Some(endpoint) => {
+                        let desk = self.desk();
+                        let form = trail.form.as_ref();
+                        let told = desk.answer(endpoint, &located.target, form, &policy).await?;
+                        Ok(Decision::Answer(told, permit.notes().to_vec()))
+                    }
+                }
             }
         }
     }
@@ -130,10 +152,17 @@ impl<'g> Judge<'g> {
         if target.holds_token() {
             return Err(Denial::BadTarget(BadTarget::TokenInTarget));
         }
+        if self.settings.dialect == Dialect::Iex {
+            target.drop_trailing_slash();
+        }
         trail.wire = target.to_wire();
-        let (at, route) = self.settings.routes.find(&target)?;
+        let (at, route, own) = self.own.find(&self.settings.routes, &target)?;
         trail.route = Some((at, route.clone()));
-        Ok(Located { route, target, query_tokens })
+        Ok(Located { route, target, query_tokens, own })
+    }
+
+    fn desk(&self) -> Desk<'g> {
+        Desk { line: self.line, meter: self.meter, patience: self.settings.directory.patience }
     }
 
     /// Step 3. A preflight carries no token in its headers; if one is in the query, its allowed domains decide.
@@ -171,10 +200,15 @@ pub(super) fn note_errand(trail: &mut Trail, errand: &Errand<'_>) {
     trail.operation = Some(errand.operation);
 }
 
-/// Step 4: exactly one credential.
-pub(super) fn credential(request: &Request<'_>, query_tokens: &[Vec<u8>]) -> Result<Presented, Denial> {
+/// Step 4: exactly one credential. One in the body of an account request counts as one in `X-API-Key`.
+pub(super) fn credential(
+    request: &Request<'_>,
+    query_tokens: &[Vec<u8>],
+    in_body: Option<&[u8]>,
+) -> Result<Presented, Denial> {
     let authorization = request.values(http::header::AUTHORIZATION);
-    let api_keys = request.values(http::HeaderName::from_static("x-api-key"));
+    let mut api_keys = request.values(http::HeaderName::from_static("x-api-key"));
+    api_keys.extend(in_body);
     find_credential(query_tokens, &authorization, &api_keys).map_err(denial_of)
 }
 

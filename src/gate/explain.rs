@@ -10,6 +10,8 @@ use super::Gate;
 use super::decision::{Located, credential, from_browser, note_errand};
 use super::explanation::{Explainer, Explanation, Question, Step};
 use super::facts::{Request, announces_body};
+use super::own::Endpoint;
+use super::reply::Dialect;
 use super::visit::Trail;
 use super::{cors, reply};
 use crate::policy::route::Errand;
@@ -44,7 +46,7 @@ impl Explainer for Gate {
             peer: question.client,
             has_body: asked.has_body(),
         };
-        let mut book = Book::default();
+        let mut book = Book { dialect: self.settings.dialect, ..Book::default() };
         let mut trail = Trail { client: question.client, ..Trail::default() };
         let Some(located) = book.locate(self.judge().locate(&request, &mut trail)) else {
             return Ok(book.finish(&trail));
@@ -60,11 +62,17 @@ impl Explainer for Gate {
         let errand = located.route.errand(&located.target, request.method);
         let Some(errand) = book.keep("method", errand) else { return Ok(book.finish(&trail)) };
         note_errand(&mut trail, &errand);
+        if located.own.is_some_and(Endpoint::is_open) {
+            return Ok(book.finish(&trail));
+        }
         let Some(found) = self.find(&question, &request, &located, &mut book).await? else {
             return Ok(book.finish(&trail));
         };
         trail.policy = Some(found.policy.clone());
         self.weigh(&request, &errand, &found, &mut book).await?;
+        if let Some(endpoint) = located.own {
+            book.keep("data_access", endpoint.check_kind(&found.policy));
+        }
         book.price(&errand);
         Ok(book.finish(&trail))
     }
@@ -89,13 +97,14 @@ impl Gate {
             let browser =
                 request.headers.contains_key(header::ORIGIN) && stored.policy.kind == TokenKind::Secret;
             // A signature names the token's value; one in the request is compared with, else the stored one.
-            let token = match credential(request, &located.query_tokens) {
+            let token = match credential(request, &located.query_tokens, None) {
                 Ok(presented) => Some(presented.token),
                 Err(_) => self.store.reveal_token(&account, id).await.ok().flatten(),
             };
             return Ok(Some(Found { policy: Arc::new(stored.policy), token, from_browser: browser }));
         }
-        let Some(presented) = book.keep("credential", credential(request, &located.query_tokens)) else {
+        let Some(presented) = book.keep("credential", credential(request, &located.query_tokens, None))
+        else {
             return Ok(None);
         };
         let Some(policy) = self.store.find_token(&presented.token.digest()).await? else {
@@ -235,6 +244,7 @@ impl Asked {
 /// Keeps what each check found; the first refusal decides.
 #[derive(Default)]
 struct Book {
+    dialect: Dialect,
     steps: Vec<Step>,
     denial: Option<Denial>,
     pool: Option<&'static str>,
@@ -325,7 +335,7 @@ impl Book {
                 None => Step { check, outcome: "not_reached", code: None, detail: None },
             });
         }
-        let answer = self.denial.as_ref().map(reply::answer);
+        let answer = self.denial.as_ref().map(|denial| reply::answer_in(self.dialect, denial));
         Explanation {
             pass: answer.is_none(),
             status: answer.as_ref().map_or(200, |answer| answer.status),

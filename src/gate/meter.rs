@@ -180,6 +180,21 @@ impl Meter {
         }
     }
 
+    /// Lets a request by that is not charged: the throttle counts all the same.
+    pub(super) async fn pace(&self, policy: &Policy) -> Result<(), Denial> {
+        match policy.rate_limit {
+            Some(rate) => self.throttle.pass(policy, rate).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Credits of a token that are spent on this node, and that the store does not know of yet.
+    pub(super) fn unsettled(&self, token: &TokenId, pool: Pool) -> u64 {
+        let key = (token.clone(), pool);
+        let slot = self.shard(&key).and_then(|shard| shard.lock().get(&key).cloned());
+        slot.map_or(0, |slot| slot.unsettled())
+    }
+
     /// Somebody is out of credits, or a policy was changed: what lies idle goes back.
     pub(super) fn recall(self: &Arc<Self>, token: Option<&TokenId>, pool: Option<Pool>) {
         let slots: Vec<Arc<PurseSlot>> = match token {

@@ -1,7 +1,8 @@
 //! What a client is told: the only place that chooses a status.
 //!
-//! One exhaustive `match` turns a [`Denial`] into status, title, public sentence and headers. The body is RFC 9457
-//! `application/problem+json`. A client gets the public sentence, never a cause, and nothing of its own request but
+//! One exhaustive `match` for each dialect turns a [`Denial`] into status, title, public sentence and headers. The standard
+//! dialect is here, its body RFC 9457 `application/problem+json`; the original service's is in `iex`; the headers of
+//! limits are in `limits`. A client gets the public sentence, never a cause, and nothing of its own request but
 //! names that passed a strict grammar (law 7).
 
 use std::time::Duration;
@@ -10,10 +11,15 @@ use http::{HeaderName, HeaderValue, Method, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::cors;
-use crate::ledger::Standing;
+use super::{Pass, cors};
 use crate::policy::domain::DomainRefusal;
-use crate::policy::{Denial, Period};
+use crate::policy::{Denial, RateLimit};
+
+mod iex;
+pub(super) mod limits;
+
+/// What a 401 asks for (RFC 9110, 11.6.1).
+const CHALLENGE: &str = "Bearer realm=\"tollgate\"";
 
 /// A failure that is not the client's: the request was admitted, its upstream did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +63,25 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, String)>,
 }
 
-/// The answer to a refused request.
+/// How refusals are told, and which account endpoints there are (`clients.md`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 9457 problem documents.
+    #[default]
+    Standard,
+    /// As the original service does: [`iex`].
+    Iex,
+}
+
+/// The answer to a refused request, in a dialect.
+pub fn answer_in(dialect: Dialect, denial: &Denial) -> Answer {
+    match dialect {
+        Dialect::Standard => answer(denial),
+        Dialect::Iex => iex::answer(denial),
+    }
+}
+
+/// The answer to a refused request, in the standard dialect.
 pub fn answer(denial: &Denial) -> Answer {
     let (status, title, detail) = wording(denial);
     let retry_after = match denial {
@@ -75,7 +99,7 @@ pub fn answer(denial: &Denial) -> Answer {
         headers.push((header::ALLOW, allow.clone()));
     }
     if status == 401 {
-        headers.push((header::WWW_AUTHENTICATE, "Bearer realm=\"tollgate\"".to_owned()));
+        headers.push((header::WWW_AUTHENTICATE, CHALLENGE.to_owned()));
     }
     Answer { status, code: denial.code(), title, detail, retry_after, headers }
 }
@@ -149,6 +173,14 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
         Denial::DatasetDenied { dataset, operation } => {
             (403, "Data set denied", format!("The API token may not {operation} the data set {dataset}."))
         }
+        Denial::SecretTokenRequired => {
+            text(401, "Secret token required", "Only a secret token may ask for this.")
+        }
+        Denial::InvalidValues => text(
+            400,
+            "Invalid values",
+            "The values of this request are missing, or not what this endpoint takes.",
+        ),
         Denial::RateLimited { .. } => text(
             429,
             "Rate limited",
@@ -201,13 +233,7 @@ pub fn answer_failure(failure: Failure) -> Answer {
     }
 }
 
-/// Sends an answer with its problem body.
-pub(super) async fn send(
-    session: &mut Session,
-    answer: &Answer,
-    request_id: &str,
-    origin: Option<&HeaderValue>,
-) -> pingora::Result<()> {
+fn problem(answer: &Answer, request_id: &str) -> String {
     let body = serde_json::json!({
         "type": format!("urn:tollgate:problem:{}", answer.code),
         "title": answer.title,
@@ -216,9 +242,23 @@ pub(super) async fn send(
         "code": answer.code,
         "request_id": request_id,
     });
-    let body = body.to_string();
+    body.to_string()
+}
+
+/// Sends an answer that tells of something gone wrong: as a problem, or as a plain sentence.
+pub(super) async fn send(
+    dialect: Dialect,
+    session: &mut Session,
+    answer: &Answer,
+    request_id: &str,
+    origin: Option<&HeaderValue>,
+) -> pingora::Result<()> {
+    let (content_type, body) = match dialect {
+        Dialect::Standard => ("application/problem+json", problem(answer, request_id)),
+        Dialect::Iex => (iex::CONTENT_TYPE, answer.detail.clone()),
+    };
     let mut response = ResponseHeader::build(answer.status, Some(10))?;
-    response.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
+    response.insert_header(header::CONTENT_TYPE, content_type)?;
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("X-Request-Id", request_id)?;
@@ -229,13 +269,7 @@ pub(super) async fn send(
     for (name, value) in &answer.headers {
         response.insert_header(name.clone(), value.as_str())?;
     }
-    cors::decorate(&mut response, origin)?;
-    let head = session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(response), head).await?;
-    if !head {
-        session.write_response_body(Some(body.into()), true).await?;
-    }
-    Ok(())
+    write(session, response, body, origin).await
 }
 
 /// Sends the answer to a preflight.
@@ -265,33 +299,49 @@ pub(super) async fn send_preflight(
     session.write_response_header(Box::new(response), true).await
 }
 
-/// The credit headers of a response, from the counter that decided (`clients.md`, "dialect: standard").
-pub(super) fn credit_headers(response: &mut ResponseHeader, standing: &Standing) -> pingora::Result<()> {
-    response.insert_header("X-Credits-Used", standing.used.0)?;
-    let limited = standing.limit.zip(standing.remaining);
-    match standing.remaining {
-        Some(remaining) => response.insert_header("X-Credits-Remaining", remaining.0)?,
-        None => drop(response.remove_header("X-Credits-Remaining")),
+/// The headers that tell of credits and limits, for a response that begins.
+pub(super) fn credit_headers(
+    dialect: Dialect,
+    response: &mut ResponseHeader,
+    pass: &Pass,
+    rate: Option<RateLimit>,
+) -> pingora::Result<()> {
+    limits::write(response, &pass.standing(), rate)?;
+    let charged = pass.charged();
+    match dialect {
+        Dialect::Iex if charged.0 > 0 => iex::credit_headers(response, pass.permit().pool(), charged),
+        Dialect::Iex | Dialect::Standard => Ok(()),
     }
-    let Some((limit, remaining)) = limited else {
-        response.remove_header("RateLimit-Policy");
-        response.remove_header("RateLimit");
-        return Ok(());
-    };
-    let window = match limit.period {
-        Period::Hour => ";w=3600",
-        Period::Day => ";w=86400",
-        Period::Month => ";w=2592000",
-        Period::None => "",
-    };
-    let mut digits = itoa::Buffer::new();
-    let policy = ["\"credits\";q=", digits.format(limit.credits.0), window].concat();
-    response.insert_header("RateLimit-Policy", policy)?;
-    let mut seconds = itoa::Buffer::new();
-    let (mark, wait) = match standing.resets_in {
-        Some(wait) => (";t=", seconds.format(wait.as_secs())),
-        None => ("", ""),
-    };
-    let left = ["\"credits\";r=", digits.format(remaining.0), mark, wait].concat();
-    response.insert_header("RateLimit", left)
+}
+
+/// Sends what the gate itself has to say, in JSON.
+pub(super) async fn send_json(
+    session: &mut Session,
+    body: &serde_json::Value,
+    request_id: &str,
+    origin: Option<&HeaderValue>,
+) -> pingora::Result<()> {
+    let body = body.to_string();
+    let mut response = ResponseHeader::build(200, Some(8))?;
+    // One client compares this as a text.
+    response.insert_header(header::CONTENT_TYPE, "application/json; charset=utf-8")?;
+    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    response.insert_header("X-Request-Id", request_id)?;
+    write(session, response, body, origin).await
+}
+
+async fn write(
+    session: &mut Session,
+    mut response: ResponseHeader,
+    body: String,
+    origin: Option<&HeaderValue>,
+) -> pingora::Result<()> {
+    cors::decorate(&mut response, origin)?;
+    let head = session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(response), head).await?;
+    if !head {
+        session.write_response_body(Some(body.into()), true).await?;
+    }
+    Ok(())
 }

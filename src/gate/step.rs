@@ -23,9 +23,8 @@ use crate::store::{Event, NodeId, NodeReport};
 const CHECK: Duration = Duration::from_secs(1);
 /// How long an event may be on its way after its epoch is seen.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
-/// How long a report stands, and how often it is made anew where nothing changes. The store is asked rarely: this, the
-/// epoch and the leases are all it hears of a node in the steady state (law 4).
-const REPORT_LIFE: Duration = Duration::from_secs(10);
+/// How often a report is made anew where nothing changes. The store is asked rarely: this, the epoch and the leases are
+/// all it hears of a node in the steady state (law 4).
 const REPORT_EVERY: u32 = 4;
 
 /// What is kept in step.
@@ -37,6 +36,8 @@ pub(super) struct Watch {
     pub(super) account: AccountId,
     pub(super) node: NodeId,
     pub(super) name: String,
+    /// How long a report stands: a node that is cut off serves by what it knows for so long.
+    pub(super) report_life: Duration,
     /// The epoch this node acts by.
     pub(super) epoch: watch::Sender<u64>,
 }
@@ -153,7 +154,8 @@ impl Watch {
 
     async fn count_nodes(&self) {
         if let Ok(nodes) = self.line.call("nodes", |store| store.nodes(&self.account)).await {
-            self.meter.set_nodes(u32::try_from(nodes.len()).unwrap_or(u32::MAX));
+            let living = NodeReport::living(&nodes).filter(|(_, lives)| *lives).count();
+            self.meter.set_nodes(u32::try_from(living).unwrap_or(u32::MAX));
         }
     }
 
@@ -165,7 +167,7 @@ impl Watch {
             leased: self.meter.leased(),
             name: self.name.clone(),
         };
-        let told = |store| report_to(store, &self.account, &report);
+        let told = |store| report_to(store, &self.account, &report, self.report_life);
         let _ = self.line.call("report_node", told).await;
     }
 }
@@ -174,6 +176,7 @@ async fn report_to(
     store: &dyn crate::store::Store,
     account: &AccountId,
     report: &NodeReport,
+    life: Duration,
 ) -> Result<(), crate::store::StoreError> {
-    store.report_node(account, report, REPORT_LIFE).await
+    store.report_node(account, report, life).await
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method};
 
 use super::held::Place;
+use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
 use crate::policy::route::Route;
@@ -23,6 +24,8 @@ pub(super) struct Trail {
     pub(super) operation: Option<Operation>,
     pub(super) policy: Option<Arc<Policy>>,
     pub(super) client: Option<std::net::IpAddr>,
+    /// The body of a request for an account endpoint.
+    pub(super) form: Option<Form>,
 }
 
 impl Trail {
@@ -44,6 +47,7 @@ pub(super) enum Verdict {
     #[default]
     Undecided,
     Preflight,
+    Answered,
     Denied(Denial),
     Passed(Pass),
 }
@@ -134,6 +138,7 @@ impl Visit {
         match &self.verdict {
             Verdict::Undecided => "undecided",
             Verdict::Preflight => "preflight",
+            Verdict::Answered => "answered",
             Verdict::Denied(denial) => denial.code(),
             Verdict::Passed(_) => "pass",
         }

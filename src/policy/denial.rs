@@ -69,6 +69,10 @@ pub enum Denial {
         /// What was to be done.
         operation: Operation,
     },
+    /// Only a secret token may ask for this (`clients.md`, "Account endpoints").
+    SecretTokenRequired,
+    /// The values given to an endpoint of the gate itself are none that it takes.
+    InvalidValues,
     /// Too many requests in a time.
     RateLimited {
         /// After how long one more is let through.
@@ -118,6 +122,8 @@ impl Denial {
             Self::CoreDenied => "core_denied",
             Self::PremiumDenied => "premium_denied",
             Self::DatasetDenied { .. } => "dataset_denied",
+            Self::SecretTokenRequired => "secret_token_required",
+            Self::InvalidValues => "invalid_values",
             Self::RateLimited { .. } => "rate_limited",
             Self::CreditsExhausted { .. } => "credits_exhausted",
             Self::BudgetExhausted { .. } => "budget_exhausted",

@@ -129,6 +129,20 @@ impl Policy {
     }
 }
 
+/// Whether an account pays as it goes (`clients.md`, "dialect: iex"). Nothing is judged by it: the budget alone counts. It
+/// keeps what the core budget was before, for when it is switched off again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PayAsYouGo {
+    /// It does not: the core budget is the quota.
+    #[default]
+    Off,
+    /// It does: the core budget, if there is one, is a circuit breaker above the quota.
+    On {
+        /// The core budget to go back to; `None`: any number.
+        quota: Option<Limit>,
+    },
+}
+
 /// An account: who the tokens belong to, and what they may use together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -138,6 +152,8 @@ pub struct Account {
     pub created_at: Timestamp,
     /// Credits all tokens may use together, for each pool; `None`: any number.
     pub budget: PerPool<Option<Limit>>,
+    /// Whether the core budget was lifted by switching pay-as-you-go on.
+    pub pay_as_you_go: PayAsYouGo,
     /// Goes up by one with each edit.
     pub version: u64,
 }

@@ -122,6 +122,13 @@ impl Target {
         self.path.split('/').skip(1)
     }
 
+    /// Takes one slash off the end of the path, unless it is all of it.
+    pub fn drop_trailing_slash(&mut self) {
+        if self.path.len() > 1 && self.path.ends_with('/') {
+            self.path.pop();
+        }
+    }
+
     /// The target as the upstream receives it.
     pub fn to_wire(&self) -> String {
         match &self.query {

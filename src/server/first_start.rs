@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{ServeError, state};
 use crate::config::Config;
-use crate::policy::record::Account;
+use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::{AccountId, PerPool, Policy, Token, TokenId, TokenKind};
 use crate::store::Store;
 
@@ -58,8 +58,13 @@ impl FirstStart {
         let id = TokenId::from_ulid(ulid::Ulid::generate());
         let mut policy = Policy::new(id, self.account.clone(), TokenKind::Secret, now);
         "First secret token".clone_into(&mut policy.nickname);
-        let account =
-            Account { id: self.account.clone(), created_at: now, budget: PerPool::default(), version: 1 };
+        let account = Account {
+            id: self.account.clone(),
+            created_at: now,
+            budget: PerPool::default(),
+            pay_as_you_go: PayAsYouGo::default(),
+            version: 1,
+        };
         if self.store.create_account(&account, &policy, &token).await? {
             let path = self.path.display();
             tracing::info!(account = %self.account, token_id = %policy.id, secret_token = %path,

@@ -1,7 +1,11 @@
 //! From the configuration's words to those of the rooms it sets up.
 
-use crate::config::{Config, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost, Upstream};
+use crate::config::{
+    Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost,
+    Upstream,
+};
 use crate::config::{RedisTopology, RedisUrl, Server};
+use crate::gate::reply::Dialect;
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
 use crate::proxy::{HostHeader, UpstreamSettings};
 use crate::store::Retention;
@@ -12,6 +16,10 @@ use crate::store::seal::Sealer;
 pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
     Settings {
         routes: config.routes.clone(),
+        dialect: match config.dialect {
+            ConfiguredDialect::Standard => Dialect::Standard,
+            ConfiguredDialect::Iex => Dialect::Iex,
+        },
         trusted_proxies: config.trusted_proxies.clone(),
         leaked_secret: config.leaked_secret,
         cors: CorsSettings { allow_headers: config.cors.allow_headers.clone(), max_age: config.cors.max_age },

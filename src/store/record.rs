@@ -35,7 +35,9 @@
 //! | `former` | JSON: `[{"digest": HEX, "until": µs, "sealed": …}]`, values still in their grace; secret ones sealed, since they sign | µs since the epoch | `[]` | no |
 //! | `signing` | the token's own signing secret, sealed; empty: it has none; may be missing in records from before there was one | | empty | no; its own step |
 //!
-//! An account's record: `id`, `created_at`, `core_budget`, `premium_budget`, `version`, in the same forms.
+//! An account's record: `id`, `created_at`, `core_budget`, `premium_budget`, `version`, in the same forms, and
+//! `core_quota`: empty while pay-as-you-go is off, else the core budget to go back to or `none`; may be missing in records
+//! from before there was one.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +68,8 @@ pub enum ChangedBy {
 }
 
 /// Fields that came later, and what a record from before says by not having them.
-pub const LATER_FIELDS: [(&str, &str); 2] = [("replay_protection", "true"), ("signing", "")];
+pub const LATER_FIELDS: [(&str, &str); 3] =
+    [("replay_protection", "true"), ("signing", ""), ("core_quota", "")];
 
 /// The fields of a token's record, as in the table above.
 pub const TOKEN_FIELDS: [(&str, ChangedBy); 25] = [
@@ -98,11 +101,12 @@ pub const TOKEN_FIELDS: [(&str, ChangedBy); 25] = [
 ];
 
 /// The fields of an account's record.
-pub const ACCOUNT_FIELDS: [(&str, ChangedBy); 5] = [
+pub const ACCOUNT_FIELDS: [(&str, ChangedBy); 6] = [
     ("id", ChangedBy::Nothing),
     ("created_at", ChangedBy::Nothing),
     ("core_budget", ChangedBy::Put),
     ("premium_budget", ChangedBy::Put),
+    ("core_quota", ChangedBy::Put),
     ("version", ChangedBy::Step),
 ];
 

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::client::{Answer, Ask, Connection};
 use crate::harness::gate::{Gate, Plan, Token, limited};
 use crate::harness::redis_server::{Options, RedisServer};
 use crate::harness::upstream::Upstream;
-use crate::harness::wait_for;
+use crate::harness::{wait_for, wait_long};
 
 const DATA: &str = "/v1/data/CORE/QUOTE/AAPL";
 const SECRET: &str = "sk_5ec2e7000000000000000000000005e7";
@@ -285,6 +285,36 @@ async fn law_5_prompt_an_edit_with_its_receipt_is_in_force_on_every_node() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_5_a_node_that_fell_silent_is_named_and_not_waited_for() {
+    let (upstream, redis) = (Upstream::start().await, RedisServer::start());
+    let mut nodes = fleet(&upstream, &redis, 2).await;
+    let token = nodes[0].token(json!({})).await;
+    let target = format!("/v1/tokens/{}?wait=1s", token.id);
+    let round = AtomicU64::new(0);
+    let edit = async |node: &Gate| -> Value {
+        let nickname = format!("round {}", round.fetch_add(1, Ordering::Relaxed));
+        let answer = node.admin("PATCH", &target, Some(json!({ "nickname": nickname }))).await;
+        answer.json()["receipt"].clone()
+    };
+    let mut gone = nodes.pop().expect("two nodes");
+    let node = nodes.pop().expect("two nodes");
+    wait_long("the receipt", async || edit(&node).await["nodes"] == 2).await;
+    gone.kill();
+    // It may have been cut off and serve by what it knows, for all that the store can tell.
+    wait_long("the receipt", async || edit(&node).await["missing"][0]["silent"] == true).await;
+    let asked = Instant::now();
+    let receipt = edit(&node).await;
+    assert_eq!((&receipt["in_force"], &receipt["nodes"]), (&json!(false), &json!(2)), "{receipt}");
+    assert!(asked.elapsed() < Duration::from_secs(1), "it was waited for");
+    gone.start_again().await;
+    wait_long("the receipt", async || edit(&node).await["in_force"] == true).await;
+    // One that was stopped in order has said farewell.
+    gone.stop();
+    let receipt = edit(&node).await;
+    assert_eq!((&receipt["in_force"], &receipt["nodes"]), (&json!(true), &json!(1)), "{receipt}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,8 @@ mod admin;
 mod browser;
 mod cli;
 mod credits;
+mod credits_of_a_holder;
+mod dialect_iex;
 mod forwarding;
 mod laws;
 mod main_job;

@@ -87,6 +87,7 @@ fn fills_in_every_default() {
 #[test]
 fn reads_every_key() {
     let config = good("every_key.yaml");
+    assert_eq!(config.dialect, Dialect::Iex);
     assert_eq!(config.state_dir, Path::new("/var/lib/tollgate"));
     assert_eq!(config.threads.map(usize::from), Some(256));
     let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();

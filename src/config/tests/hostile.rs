@@ -76,7 +76,7 @@ const BREAKABLE: [(&str, &str, &str); 14] = [
     ("  - address: 127.0.0.1:8080", "  - address: nowhere", "listeners[0].address"),
     ("address: 127.0.0.1:8081", "address: [elsewhere]", "admin.address"),
     ("wait_replicas: 0", "wait_replicas: 0s", "store.wait_replicas"),
-    ("dialect: standard", "dialect: iex", "dialect"),
+    ("dialect: standard", "dialect: iexx", "dialect"),
     ("master_key: ${TOLLGATE_MASTER_KEY}", "master_key: in the clear", "master_key"),
     ("leaked_secret: flag", "leaked_secrets: flag", "leaked_secrets"),
     ("max_age: 10m", "max_age: 10w", "cors.max_age"),

@@ -199,6 +199,11 @@ impl PurseSlot {
         }
     }
 
+    /// Credits spent for good, of leases that are not settled.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.state.lock().purse.leases().iter().map(|held| held.spent).sum()
+    }
+
     /// The journal's cell for a request on `lease`; `None`: the journal cannot take it.
     pub(super) fn cell(
         &self,

@@ -55,8 +55,13 @@ impl Bench {
         let id = |n| TokenId::from_ulid(ulid::Ulid::from_parts(n, 0));
         let first = Policy::new(id(1), account.clone(), TokenKind::Secret, now());
         let value = Token::from_random(TokenKind::Secret, [1; 16]);
-        let record =
-            Account { id: account.clone(), created_at: now(), budget: PerPool::default(), version: 1 };
+        let record = Account {
+            id: account.clone(),
+            created_at: now(),
+            budget: PerPool::default(),
+            pay_as_you_go: crate::policy::record::PayAsYouGo::default(),
+            version: 1,
+        };
         assert!(store.create_account(&record, &first, &value).await.unwrap());
         let policy =
             Policy { signed_requests: true, ..Policy::new(id(2), account, TokenKind::Publishable, now()) };

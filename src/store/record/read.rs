@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{ACCOUNT_FIELDS, ChangedBy, Fields, Former, Kept, LATER_FIELDS, TOKEN_FIELDS, TokenRecord};
 use crate::policy::cost::{MAX_CREDITS, MAX_RATE};
 use crate::policy::domain::DomainRules;
-use crate::policy::record::Account;
+use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::token::mask_tokens;
 use crate::policy::{
     AccountId, DomainMode, Grant, Limit, PerPool, Policy, Pool, RateLimit, Status, Token, TokenDigest,
@@ -111,6 +111,15 @@ impl<'f> Reader<'f> {
             let limit = Limit::parse(fields.text(field)?);
             limit.map_err(|problem| BadRecord::new(field, format_args!("is not a limit: {problem}")))
         })
+    }
+
+    /// A record from before there was pay-as-you-go says nothing of it.
+    fn quota(&self) -> Result<PayAsYouGo, BadRecord> {
+        if self.text("core_quota")? == "none" {
+            return Ok(PayAsYouGo::On { quota: None });
+        }
+        let quota = self.limit("core_quota")?;
+        Ok(quota.map_or(PayAsYouGo::Off, |limit| PayAsYouGo::On { quota: Some(limit) }))
     }
 
     fn requests(&self, field: &str) -> Result<Option<u32>, BadRecord> {
@@ -269,6 +278,7 @@ pub(in crate::store) fn parse_account(fields: &Fields, id: &AccountId) -> Result
         id: fields.read("id", AccountId::parse, "an account's name")?,
         created_at: fields.time("created_at")?,
         budget: PerPool { core: fields.limit("core_budget")?, premium: fields.limit("premium_budget")? },
+        pay_as_you_go: fields.quota()?,
         version: fields.version()?,
     };
     if account.id == *id {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::cost::{MAX_CREDITS, MAX_RATE};
 use crate::policy::domain::DomainRules;
-use crate::policy::record::Account;
+use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::{Credits, DomainMode, Grant, Limit, PerPool, Period, RateLimit, Status};
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
@@ -107,11 +107,20 @@ proptest! {
     #[test]
     fn an_account_reads_back_as_it_was_written(
         id in "[a-z0-9_-]{1,64}", created_at in any_time(), budget in any_pair(), version in 1..=MAX_CREDITS,
+        pay_as_you_go in any_pair().prop_map(|pair: PerPool<Option<Limit>>| match pair.core {
+            None => PayAsYouGo::Off,
+            Some(_) => PayAsYouGo::On { quota: pair.premium },
+        }),
     ) {
-        let account = Account { id: AccountId::parse(&id).unwrap(), created_at, budget, version };
+        let account = Account { id: AccountId::parse(&id).unwrap(), created_at, budget, pay_as_you_go, version };
         let fields = account_fields(&account);
         prop_assert_eq!(fields.len(), ACCOUNT_FIELDS.len());
-        prop_assert_eq!(parse_account(&fields, &account.id), Ok(account));
+        prop_assert_eq!(parse_account(&fields, &account.id), Ok(account.clone()));
+        // As it was written before there was pay-as-you-go.
+        let mut earlier = fields;
+        earlier.remove("core_quota");
+        let read = parse_account(&earlier, &account.id);
+        prop_assert_eq!(read, Ok(Account { pay_as_you_go: PayAsYouGo::Off, ..account }));
     }
 
     #[test]

@@ -5,11 +5,19 @@ use serde_json::json;
 
 use super::{Fields, Former, Kept, TokenRecord};
 use crate::policy::domain::DomainRule;
-use crate::policy::record::Account;
+use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::{Grant, Limit, Operation, Policy};
 
 fn text<T: ToString>(value: Option<T>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// What is kept of pay-as-you-go: nothing while it is off.
+fn quota(kept: PayAsYouGo) -> String {
+    match kept {
+        PayAsYouGo::Off => String::new(),
+        PayAsYouGo::On { quota } => quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string()),
+    }
 }
 
 fn fields<const N: usize>(list: [(&str, String); N]) -> Fields {
@@ -88,6 +96,7 @@ pub(in crate::store) fn account_fields(account: &Account) -> Fields {
         ("created_at", account.created_at.to_string()),
         ("core_budget", text(account.budget.core)),
         ("premium_budget", text(account.budget.premium)),
+        ("core_quota", quota(account.pay_as_you_go)),
         ("version", account.version.to_string()),
     ])
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tollgate::admin::{Admin, router, serve};
 use tollgate::gate::explanation::{Explainer, Explanation, Question, Step};
-use tollgate::policy::record::Account;
+use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, PerPool, Policy, Token, TokenId, TokenKind};
 use tollgate::store::embedded::{Clock, EmbeddedStore};
 use tollgate::store::seal::Sealer;
@@ -91,6 +91,7 @@ impl Desk {
             id: AccountId::default_account(),
             created_at: Timestamp::UNIX_EPOCH,
             budget: PerPool::default(),
+            pay_as_you_go: PayAsYouGo::default(),
             version: 1,
         };
         let id = TokenId::parse(FIRST_ID).unwrap();

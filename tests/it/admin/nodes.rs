@@ -30,7 +30,7 @@ fn nodes_are_listed_by_name_with_how_far_they_are() {
     }
     let node = |number: u64, at: u64, in_step: bool| {
         json!({"node": books::node_id(number), "name": format!("host-{number}/127.0.0.1:8080"), "epoch": at,
-               "in_step": in_step, "leased": number * 100})
+               "in_step": in_step, "live": true, "leased": number * 100})
     };
     let all = [node(1, epoch - 1, false), node(2, epoch + 1, true), node(3, epoch, true)];
     assert_eq!(nodes, json!({"epoch": epoch, "nodes": all}));

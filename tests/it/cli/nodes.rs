@@ -94,7 +94,10 @@ fn the_nodes_are_listed() {
     let now = books::epoch(&desk);
     books::report(&desk, 1, now);
     let shown = run(&desk, &["nodes"]).expect(0).out;
-    assert_eq!(words(&shown, "NAME"), ["NAME", "NODE", "EPOCH", "IN", "STEP", "LEASED", "SEEN", "AT"]);
+    assert_eq!(
+        words(&shown, "NAME"),
+        ["NAME", "NODE", "LIVE", "EPOCH", "IN", "STEP", "LEASED", "SEEN", "AT"]
+    );
     let (at, last) = (epoch.to_string(), now.to_string());
     let row = |number: u64, rest: &[&str]| {
         let name = format!("host-{number}/127.0.0.1:8080");
@@ -102,8 +105,8 @@ fn the_nodes_are_listed() {
         assert_eq!(found[1], books::node_id(number));
         assert_eq!(found[2..found.len() - 1], *rest, "{shown}");
     };
-    row(1, &[&last, "yes", "100"]);
-    row(2, &[&at, "no,", "the", "last", "change", "is", &last, "200"]);
+    row(1, &["yes", &last, "yes", "100"]);
+    row(2, &["yes", &at, "no,", "the", "last", "change", "is", &last, "200"]);
     let json = run(&desk, &["nodes", "--json"]).expect(0).json();
     assert_eq!(json, desk.call("GET", "/v1/nodes", Value::Null).json());
 }

@@ -63,6 +63,12 @@ impl Plan {
         self
     }
 
+    /// Other routes than those most tests use.
+    pub(crate) fn routes(mut self, routes: &str) -> Self {
+        routes.clone_into(&mut self.routes);
+        self
+    }
+
     /// More lines at the top level of the configuration.
     pub(crate) fn extra(mut self, lines: &str) -> Self {
         let _ = writeln!(self.extra, "{lines}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tollgate::policy::record::Account;
+use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, PerPool, Policy, Pool, TokenKind};
 use tollgate::store::{Counted, Written};
 
@@ -17,7 +17,13 @@ super::on_both![
 ];
 
 fn account(bench: &Bench) -> Account {
-    Account { id: account_id(), created_at: bench.now(), budget: PerPool::default(), version: 1 }
+    Account {
+        id: account_id(),
+        created_at: bench.now(),
+        budget: PerPool::default(),
+        pay_as_you_go: PayAsYouGo::default(),
+        version: 1,
+    }
 }
 
 async fn makes_an_account_once(bench: Bench) {
@@ -90,6 +96,14 @@ async fn edits_of_an_account_need_its_version(bench: Bench) {
     assert_eq!(store.put_account(&edit).await.unwrap(), Written::Done { version: 2 });
     assert_eq!(store.put_account(&edit).await.unwrap(), Written::Conflict { version: 2 });
     edit.version = 2;
+    for pay_as_you_go in
+        [PayAsYouGo::On { quota: limit("5/day") }, PayAsYouGo::On { quota: None }, PayAsYouGo::Off]
+    {
+        edit.pay_as_you_go = pay_as_you_go;
+        assert!(matches!(store.put_account(&edit).await.unwrap(), Written::Done { .. }));
+        edit.version += 1;
+        assert_eq!(store.get_account(&account_id()).await.unwrap(), Some(edit.clone()));
+    }
     assert_eq!(store.get_account(&account_id()).await.unwrap(), Some(edit.clone()));
     edit.id = AccountId::parse("nobody").unwrap();
     assert_eq!(store.put_account(&edit).await.unwrap(), Written::Missing);

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 use tollgate::ledger::lease::{Ask, Reserved};
-use tollgate::policy::record::Account;
+use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{
     AccountId, Credits, Limit, Operation, PerPool, Policy, Pool, Token, TokenId, TokenKind,
 };
@@ -163,7 +163,13 @@ impl Bench {
         id: &AccountId,
         budget: PerPool<Option<Limit>>,
     ) -> (TokenId, Token) {
-        let account = Account { id: id.clone(), created_at: self.now(), budget, version: 1 };
+        let account = Account {
+            id: id.clone(),
+            created_at: self.now(),
+            budget,
+            pay_as_you_go: PayAsYouGo::default(),
+            version: 1,
+        };
         let first = Policy::new(new_id(), id.clone(), TokenKind::Secret, self.now());
         let value = new_value(TokenKind::Secret);
         assert!(self.store().create_account(&account, &first, &value).await.unwrap());

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tollgate::ledger::lease::{Ask, LeaseTerms};
 use tollgate::ledger::period_end;
-use tollgate::policy::record::Account;
+use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{
     AccountId, Credits, Limit, Operation, PerPool, Period, Policy, Pool, RateLimit, TokenId, TokenKind,
 };
@@ -179,7 +179,13 @@ impl<'b> Trial<'b> {
     async fn begin(benches: &'b [Bench], start: i64) -> Self {
         let now = Timestamp::from_second(start).unwrap();
         let id = AccountId::parse(&format!("history-{}", next())).unwrap();
-        let account = Account { id: id.clone(), created_at: now, budget: PerPool::default(), version: 1 };
+        let account = Account {
+            id: id.clone(),
+            created_at: now,
+            budget: PerPool::default(),
+            pay_as_you_go: PayAsYouGo::default(),
+            version: 1,
+        };
         let policy = |_| Policy::new(new_id(), id.clone(), TokenKind::Publishable, now);
         let policies: Vec<_> = (0..TOKENS).map(policy).collect();
         let first = Policy::new(new_id(), id.clone(), TokenKind::Secret, now);

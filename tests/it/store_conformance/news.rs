@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::sync::broadcast::Receiver;
-use tollgate::policy::record::Account;
+use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, Credits, PerPool, Policy, Pool, TokenKind};
 use tollgate::store::{Event, NodeId, NodeReport, Written};
 
@@ -83,8 +83,13 @@ async fn what_changes_nothing_moves_and_tells_nothing(bench: Bench) {
     let new = new_value(TokenKind::Secret);
     let conflict = store.rotate_token(&account_id(), &policy.id, 7, &new, Duration::ZERO).await.unwrap();
     assert_eq!(conflict, Written::Conflict { version: 1 });
-    let account =
-        Account { id: account_id(), created_at: bench.now(), budget: PerPool::default(), version: 9 };
+    let account = Account {
+        id: account_id(),
+        created_at: bench.now(),
+        budget: PerPool::default(),
+        pay_as_you_go: PayAsYouGo::default(),
+        version: 9,
+    };
     assert_eq!(store.put_account(&account).await.unwrap(), Written::Conflict { version: 1 });
     assert!(!store.create_account(&account, &missing, &new).await.unwrap());
     store.mark_seen_in_browser(&account_id(), &policy.id, bench.now()).await.unwrap();

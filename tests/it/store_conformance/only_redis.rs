@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate::ledger::lease::Reserved;
-use tollgate::policy::record::Account;
+use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{PerPool, Policy, Pool, TokenKind};
 use tollgate::store::redis::{ConnectError, RedisSettings, RedisStore};
 use tollgate::store::{Counted, Listed, Store, StoreError};
@@ -26,7 +26,13 @@ fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
 /// Makes the default account and one publishable token.
 async fn furnish(store: &RedisStore) -> (Policy, tollgate::policy::Token) {
     let now = jiff::Timestamp::now();
-    let account = Account { id: account_id(), created_at: now, budget: PerPool::default(), version: 1 };
+    let account = Account {
+        id: account_id(),
+        created_at: now,
+        budget: PerPool::default(),
+        pay_as_you_go: PayAsYouGo::default(),
+        version: 1,
+    };
     let first = Policy::new(new_id(), account_id(), TokenKind::Secret, now);
     assert!(store.create_account(&account, &first, &new_value(TokenKind::Secret)).await.unwrap());
     let mut policy = Policy::new(new_id(), account_id(), TokenKind::Publishable, now);
@@ -372,8 +378,13 @@ async fn a_pointer_that_leads_nowhere_does_no_harm() {
     let _: String = ask(&mut connection, &["SET", &pointer, &format!("default/{}", new_id())]).await;
     let store = bench.store();
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), None);
-    let account =
-        Account { id: account_id(), created_at: bench.now(), budget: PerPool::default(), version: 1 };
+    let account = Account {
+        id: account_id(),
+        created_at: bench.now(),
+        budget: PerPool::default(),
+        pay_as_you_go: PayAsYouGo::default(),
+        version: 1,
+    };
     let first = Policy::new(new_id(), account_id(), TokenKind::Secret, bench.now());
     assert!(store.create_account(&account, &first, &value).await.unwrap());
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(first.clone()));
@@ -394,8 +405,13 @@ async fn whoever_comes_too_late_leaves_no_pointer() {
     let mut connection = connect(server).await;
     let before: Vec<String> = ask(&mut connection, &["KEYS", "tg:digest:*"]).await;
     let store = bench.store();
-    let account =
-        Account { id: account_id(), created_at: bench.now(), budget: PerPool::default(), version: 1 };
+    let account = Account {
+        id: account_id(),
+        created_at: bench.now(),
+        budget: PerPool::default(),
+        pay_as_you_go: PayAsYouGo::default(),
+        version: 1,
+    };
     let late = Policy::new(new_id(), account_id(), TokenKind::Secret, bench.now());
     assert!(!store.create_account(&account, &late, &new_value(TokenKind::Secret)).await.unwrap());
     store.create_token(&policy, &new_value(TokenKind::Publishable)).await.unwrap_err();

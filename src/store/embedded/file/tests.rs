@@ -15,7 +15,7 @@ use super::super::writer::Writer;
 use super::super::{Clock, EmbeddedStore};
 use super::*;
 use crate::ledger::lease::{Ask, Reserved};
-use crate::policy::record::Account;
+use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::{AccountId, Credits, PerPool, Period, Policy, Pool, Token, TokenId, TokenKind};
 use crate::store::usage::Retention;
 use crate::store::{LeaseId, LeaseKey, NodeId, Reserve, Store};
@@ -94,7 +94,13 @@ fn store_on_disk(path: &Path, full: &Arc<AtomicBool>) -> EmbeddedStore {
 fn account_and_token() -> (Account, Policy, Token) {
     let id = AccountId::default_account();
     let now = jiff::Timestamp::now();
-    let account = Account { id: id.clone(), created_at: now, budget: PerPool::default(), version: 1 };
+    let account = Account {
+        id: id.clone(),
+        created_at: now,
+        budget: PerPool::default(),
+        pay_as_you_go: PayAsYouGo::default(),
+        version: 1,
+    };
     let first = Policy::new(TokenId::from_ulid(ulid::Ulid(1)), id, TokenKind::Secret, now);
     (account, first, Token::from_random(TokenKind::Secret, [1; 16]))
 }

@@ -1,0 +1,89 @@
+//! The dialect of the original service: errors are one plain sentence, credits have headers of their own
+//! (`clients.md`, "dialect: iex").
+//!
+//! Owns which status and sentence each refusal has there. Where the original has no word for a refusal, the standard
+//! status and sentence are kept. It must not know how an answer is sent; that is [`super`]'s.
+
+use http::header;
+use pingora::http::ResponseHeader;
+
+use super::{Answer, answer as standard};
+use crate::policy::{Credits, Denial, Pool};
+
+/// What clients take for an error's text. They take JSON for data.
+pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
+
+/// The answer to a refused request.
+pub(super) fn answer(denial: &Denial) -> Answer {
+    let mut answer = standard(denial);
+    if let Some((status, sentence)) = wording(denial) {
+        answer.status = status;
+        if status == 401 && !answer.headers.iter().any(|(name, _)| *name == header::WWW_AUTHENTICATE) {
+            answer.headers.push((header::WWW_AUTHENTICATE, super::CHALLENGE.to_owned()));
+        }
+        sentence.clone_into(&mut answer.detail);
+    }
+    answer
+}
+
+/// Status and sentence as the original has them; `None`: as in the standard dialect.
+fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
+    const INVALID_VALUES: &str = "You have supplied invalid values for this request";
+    match denial {
+        Denial::BadTarget(_) | Denial::InvalidValues => Some((400, INVALID_VALUES)),
+        Denial::TokenMissing => {
+            Some((401, "An API key is required to access this data and no key was provided"))
+        }
+        Denial::TokenInvalid | Denial::TokenRevoked | Denial::TokenExpired => {
+            Some((403, "The API key provided is not valid."))
+        }
+        Denial::TokenDisabled => Some((403, "The provided API token has been disabled")),
+        Denial::SignatureMissing => Some((401, "Hashed token authorization is required")),
+        Denial::DomainDenied(_) => Some((
+            401,
+            "The referer in the request header is not allowed. Please check the associated domain(s) for this API key",
+        )),
+        Denial::CoreDenied | Denial::PremiumDenied | Denial::DatasetDenied { .. } => {
+            Some((451, "The requested data requires permission to access."))
+        }
+        Denial::SecretTokenRequired => {
+            Some((401, "The secret key is required to access to requested endpoint."))
+        }
+        Denial::RateLimited { .. } => Some((429, "Too Many Requests")),
+        Denial::CreditsExhausted { .. } => Some((
+            402,
+            "You have exceeded your allotted message quota. Please enable pay-as-you-go to regain access",
+        )),
+        Denial::BudgetExhausted { .. } => {
+            Some((403, "Your pay-as-you-go circuit breaker overage has been engaged"))
+        }
+        Denial::NoRoute
+        | Denial::MethodNotAllowed { .. }
+        | Denial::TokenAmbiguous
+        | Denial::PolicyUnreadable
+        | Denial::SecretTokenLeaked
+        | Denial::SignatureInvalid(_)
+        | Denial::SignatureStale
+        | Denial::SignatureReplayed
+        | Denial::ReplayMemoryFull
+        | Denial::HeldBodiesFull
+        | Denial::BodyTooLarge { .. }
+        | Denial::StoreUnavailable => None,
+    }
+}
+
+/// The headers of a charged response: what it cost, by pool. `messages` is the older word for credits.
+pub(super) fn credit_headers(
+    response: &mut ResponseHeader,
+    pool: Pool,
+    charged: Credits,
+) -> pingora::Result<()> {
+    let (core, premium) = match pool {
+        Pool::Core => (charged.0, 0),
+        Pool::Premium => (0, charged.0),
+    };
+    response.insert_header("iexcloud-credits-used", core)?;
+    response.insert_header("iexcloud-messages-used", core)?;
+    response.insert_header("iexcloud-premium-credits-used", premium)?;
+    response.insert_header("iexcloud-premium-messages-used", premium)
+}
