@@ -361,3 +361,20 @@ async fn a_held_body_goes_to_the_next_server_where_one_cannot_be_reached() {
     }
     gate.wait_used(&token, 6).await;
 }
+
+#[tokio::test]
+async fn a_body_that_the_gate_reads_itself_is_signed_like_any_other() {
+    let (upstream, mut gate, _) = gate("dialect: iex").await;
+    let token = gate.token(json!({"type": "secret", "signed_requests": true})).await;
+    let path = "/v1/account/payasyougo";
+    let body = json!({"token": token.value, "allow": true}).to_string();
+    let right = Signer::post(path, &token.value, SECRET, body.as_bytes());
+    let wrong = Signer { body: body.replace("true", "false").into_bytes(), ..right.clone() };
+    for (what, ask, expected) in
+        [("wrong", wrong.ask(), 403), ("right", right.ask(), 200), ("again", right.ask(), 403)]
+    {
+        let answer = gate.ask(ask).await;
+        assert_eq!(answer.status, expected, "{what}: {}", answer.text());
+    }
+    assert_eq!(upstream.count(), 0);
+}
