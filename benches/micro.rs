@@ -8,10 +8,11 @@ use tollgate::policy::cost::Price;
 use tollgate::policy::domain::{DomainRules, Page};
 use tollgate::policy::query::take_tokens;
 use tollgate::policy::route::{Access, DatasetTemplate, Methods, PathTemplate, Route, RouteTable};
+use tollgate::policy::signature::{Claim, DEFAULT_MAX_SKEW, RawRequest, SignatureBody, SigningSecret, sign};
 use tollgate::policy::tally::{BodyKind, Tally};
 use tollgate::policy::target::Target;
 use tollgate::policy::{
-    AccountId, Credits, Facts, Grant, LeakedSecret, Policy, Token, TokenId, TokenKind, judge,
+    AccountId, Credits, Denial, Facts, Grant, LeakedSecret, Policy, Token, TokenId, TokenKind, judge,
 };
 
 const HOST: &[u8] = b"api.example.net";
@@ -90,9 +91,31 @@ fn judge_pass(bencher: Bencher<'_, '_>, grants: usize) {
         client: None,
         from_browser: true,
         leaked_secret: LeakedSecret::Flag,
+        signature: Err(Denial::SignatureMissing),
     };
     let policy = policy(grants);
     bencher.bench_local(|| judge(black_box(&facts), black_box(&policy)));
+}
+
+/// A signature checked with so many secrets, for a request without a body.
+#[divan::bench(args = [1, 2, 4])]
+fn verify_signature(bencher: Bencher<'_, '_>, secrets: u8) {
+    let token = Token::from_random(TokenKind::Publishable, [1; 16]);
+    let secrets: Vec<_> = (0..secrets).map(|n| SigningSecret::from_random([n; 16])).collect();
+    let (Some(secret), now) = (secrets.last(), Timestamp::UNIX_EPOCH) else { return };
+    let Some(made) = sign("GET", TARGET, "api.example.net", b"", token.expose(), secret, now) else { return };
+    let (authorization, dates) = ([made.authorization.as_bytes()], [made.date.as_bytes()]);
+    let request = RawRequest {
+        method: "GET",
+        target: TARGET,
+        host: Some(b"api.example.net:8080"),
+        authorization: &authorization,
+        dates: &dates,
+    };
+    bencher.bench_local(|| {
+        let claim = Claim::read(black_box(&request), &token, now, DEFAULT_MAX_SKEW);
+        claim.and_then(|claim| claim.check(&secrets, SignatureBody::Strict, false)).is_ok()
+    });
 }
 
 /// What a charged request asks of its purse: to draw, to spend, and whether to ask ahead; by the number of leases in hand.
@@ -173,6 +196,8 @@ fn route(path: &str, dataset: Option<&str>) -> Option<Route> {
         price: Price::flat(Credits(1)),
         items: None,
         signed: false,
+        signature_body: tollgate::policy::signature::SignatureBody::Strict,
+        max_signed_body: 1024,
         keep_encoded_slash: false,
     })
 }

@@ -84,6 +84,7 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(tokens::read, tokens::edit, tokens::revoke))
         .routes(routes!(tokens::values::rotate))
         .routes(routes!(tokens::values::reveal))
+        .routes(routes!(tokens::values::make_signing_secret))
         .routes(routes!(usage::of_token))
         .routes(routes!(usage::of_account))
         .routes(routes!(account::read, account::edit))

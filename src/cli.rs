@@ -20,6 +20,7 @@ mod nodes;
 mod receipt;
 mod refusal;
 mod serve;
+mod sign;
 mod table;
 mod token;
 mod usage;
@@ -66,6 +67,8 @@ enum Command {
     Nodes,
     /// Would this request pass, and why?
     Explain(explain::ExplainArgs),
+    /// Print the headers of a signed request, to debug a client
+    Sign(Box<sign::SignArgs>),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -130,6 +133,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Output> {
         Command::Usage(args) => usage::run(global, &args),
         Command::Nodes => nodes::run(global),
         Command::Explain(args) => explain::run(global, &args),
+        Command::Sign(args) => sign::run(global, &args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tollgate", &mut script);

@@ -72,6 +72,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// For how long known policies and leased credits are trusted while the store cannot be reached.
     pub outage_grace: Duration,
+    /// How far the time of a signed request may be from this machine's, to either side.
+    pub signature_max_skew: Duration,
     /// For how long a node that was gone can come back and say what its leases really paid for.
     pub reclaim_window: Duration,
     /// How long usage and refusals are kept after the end of their day: never less than the longest period.

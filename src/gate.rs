@@ -3,7 +3,7 @@
 //! Built once, called from any `ProxyHttp` in one line a phase; Tollgate's own proxy uses exactly these. A request
 //! passes only with a [`Pass`], which judging and charging make; without one, [`Gate::upstream_request_filter`]
 //! refuses to send anything. Rooms: `facts` reads the session, `decision` keeps the order of checks, `directory`
-//! knows policies, `meter` takes and settles credits, [`reply`] chooses statuses, `forward` writes what the upstream
+//! knows policies, `signing` checks signatures and `held` holds bodies back for it, `meter` takes and settles credits, [`reply`] chooses statuses, `forward` writes what the upstream
 //! gets, `cors` answers browsers.
 
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::route::{Route, RouteTable};
+use crate::policy::signature::BodyDigest;
 use crate::policy::{AccountId, Denial, LeakedSecret, Note, Policy, TokenId};
 use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
@@ -36,7 +37,9 @@ pub mod explanation;
 mod facts;
 mod flowing;
 mod forward;
+mod held;
 mod identity;
+mod keyring;
 mod leash;
 mod line;
 mod memory;
@@ -44,7 +47,9 @@ mod meter;
 mod metered;
 mod own;
 mod pass;
+mod replay;
 pub mod reply;
+mod signing;
 mod step;
 mod streams;
 mod visit;
@@ -65,6 +70,7 @@ use meter::Meter;
 use metered::Metered;
 use own::Own;
 use reply::{Answer, Dialect, Failure};
+use signing::{Signing, SigningSettings};
 use step::Watch;
 use streams::Streams;
 use visit::{Active, Late, Trail, Verdict};
@@ -84,6 +90,8 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// Which headers tell an upstream of the client.
     pub forwarded: Forwarded,
+    /// How far the time of a signed request may be from this node's, to either side.
+    pub signature_max_skew: Duration,
     /// How policies are kept.
     pub directory: DirectorySettings,
     /// Where the journal and the node's name are kept.
@@ -118,6 +126,8 @@ pub struct Gate {
     directory: Arc<Directory>,
     meter: Arc<Meter>,
     streams: Arc<Streams>,
+    signing: Signing,
+    room: held::Room,
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
     node: NodeId,
@@ -161,12 +171,20 @@ impl Gate {
             runtime.spawn(memory.clone().run(Arc::downgrade(&directory), Arc::downgrade(&line)));
         }
         let streams = Arc::new(Streams::new(line.clone(), runtime.clone(), settings.leaked_secret));
+        let signing = SigningSettings {
+            max_skew: settings.signature_max_skew,
+            patience,
+            grace: settings.directory.grace,
+        };
+        let room = held::Room::new(signing.max_skew);
+        let signing = Signing::new(&line, signing, runtime.clone());
         let events = store.events();
         let watch = Watch {
             line: line.clone(),
             directory: directory.clone(),
             meter: meter.clone(),
             streams: streams.clone(),
+            keyring: signing.keyring.clone(),
             account: AccountId::default_account(),
             node,
             name: settings.node_name.clone(),
@@ -187,6 +205,8 @@ impl Gate {
             directory,
             meter,
             streams,
+            signing,
+            room,
             line,
             memory,
             node,
@@ -213,8 +233,8 @@ impl Gate {
     }
 
     fn judge(&self) -> Judge<'_> {
-        let Self { settings, directory, meter, line, own, .. } = self;
-        Judge { settings, directory, meter, line, own }
+        let Self { settings, directory, meter, signing, line, own, .. } = self;
+        Judge { settings, directory, meter, signing, line, own }
     }
 
     /// What a refused client is told, with the limit that decided.
@@ -234,20 +254,28 @@ impl Gate {
         if self.settings.dialect == Dialect::Iex {
             visit.trail.form = self.own.read_form(session).await;
         }
-        let target = facts::raw_target(session);
-        let request = Request::read(session, &target);
-        let page = request.page();
-        let decision = self.judge().decide(&request, &page, &mut visit.trail).await;
+        let mut decision = self.decide(session, visit, None).await;
+        if let Ok(Decision::AwaitBody { most }) = decision {
+            let began = Instant::now();
+            let body = self.room.hold(session, most).await?;
+            visit.held = Some(began.elapsed());
+            // All is judged again: while the body came the policy may have changed, and the signature grown old.
+            decision = match body {
+                Ok(held) => {
+                    visit.place = held.place;
+                    self.decide(session, visit, Some(&held.digest)).await
+                }
+                Err(denial) => Err(denial),
+            };
+        }
         let now = Instant::now();
         visit.decided = Some(now);
-        self.metrics.decided(now.duration_since(visit.started).as_secs_f64());
-        let policy = visit.trail.policy.as_deref();
-        visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
+        self.metrics.decided(visit.judged_in(now).as_secs_f64());
         match decision {
             Ok(Decision::Pass(pass)) => {
                 self.tell(pass.permit().notes(), visit.trail.policy.as_deref());
                 if let Some((_, route)) = &visit.trail.route
-                    && flowing::may_stream(route, request.headers)
+                    && flowing::may_stream(route, &session.req_header().headers)
                 {
                     visit.leash = Some(Arc::default());
                 }
@@ -256,12 +284,15 @@ impl Gate {
             }
             Ok(Decision::Preflight(route)) => {
                 visit.verdict = Verdict::Preflight;
-                let headers = cors::allowed_headers(&self.settings.cors, &request);
+                let headers = cors::allowed_headers(&self.settings.cors, &Request::read(session, &[]));
                 let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
                 let origin = visit.origin.as_ref();
                 reply::send_preflight(session, &methods, &headers, max_age, &visit.request_id, origin)
                     .await?;
                 Ok(true)
+            }
+            Ok(Decision::AwaitBody { .. }) => {
+                Error::e_explain(ErrorType::InternalError, "a body was asked for twice")
             }
             Ok(Decision::Answer(told, notes)) => {
                 self.tell(&notes, visit.trail.policy.as_deref());
@@ -271,14 +302,34 @@ impl Gate {
             }
             Err(denial) => {
                 let answer = self.answer(&denial, &visit.trail);
+                let unread = matches!(denial, Denial::BodyTooLarge { .. } | Denial::HeldBodiesFull);
                 let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
                 self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
                 let origin = visit.origin.as_ref();
                 reply::send(self.settings.dialect, session, &answer, &visit.request_id, origin).await?;
+                if unread {
+                    held::linger(session).await;
+                }
                 Ok(true)
             }
         }
+    }
+
+    /// Decides about a session's request; `body` as far as it is known.
+    async fn decide(
+        &self,
+        session: &Session,
+        visit: &mut Visit,
+        body: Option<&BodyDigest>,
+    ) -> std::result::Result<Decision<'_>, Denial> {
+        let target = facts::raw_target(session);
+        let request = Request::read(session, &target);
+        let page = request.page();
+        let decision = self.judge().decide(&request, &page, body, &mut visit.trail).await;
+        let policy = visit.trail.policy.as_deref();
+        visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
+        decision
     }
 
     /// Writes what the upstream gets: the judged target, no credential, and who the request is from.
@@ -309,6 +360,10 @@ impl Gate {
         {
             forward::ask_whole(upstream);
         }
+        if visit.held.is_some() {
+            // What a client waits for before it sends its body was said here.
+            upstream.remove_header(&http::header::EXPECT);
+        }
         let sender =
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
@@ -323,8 +378,7 @@ impl Gate {
         response: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
-        // 103 and its kin come before the response; 101 is one.
-        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        if is_interim(response.status) {
             return Ok(());
         }
         let now = Instant::now();
@@ -384,7 +438,7 @@ impl Gate {
     /// The request has ended, however: settles what is open, counts and logs.
     #[expect(clippy::unused_async, reason = "a Pingora phase is async")]
     pub async fn logging(&self, session: &mut Session, _error: Option<&Error>, visit: &mut Visit) {
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let status = status_of(session).map_or(0, |status| status.as_u16());
         // No response began, so nothing is charged; what was taken goes back.
         if let Verdict::Passed(pass) = &mut visit.verdict {
             pass.begin_response(599);
@@ -434,7 +488,7 @@ impl Gate {
                 "a request was admitted and came to nothing"
             );
         }
-        if session.response_written().is_some() {
+        if status_of(session).is_some() {
             return 0;
         }
         let answer = reply::answer_failure(failure);
@@ -544,6 +598,16 @@ impl Gate {
             }
         });
     }
+}
+
+/// 100, 103 and their kin come before the response; 101 is one.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// The status of the response that a client has, at least in part.
+fn status_of(session: &Session) -> Option<StatusCode> {
+    session.response_written().map(|response| response.status).filter(|status| !is_interim(*status))
 }
 
 /// What an error means for the client; `None`: the client is gone.

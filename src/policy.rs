@@ -13,6 +13,7 @@ pub mod domain;
 pub mod query;
 pub mod record;
 pub mod route;
+pub mod signature;
 #[cfg(test)]
 mod tables;
 pub mod tally;
@@ -25,4 +26,6 @@ pub use dataset::{DatasetId, Grant, Operation, Operations};
 pub use denial::Denial;
 pub use record::{DomainMode, Policy, Status};
 pub use token::{AccountId, Token, TokenDigest, TokenId, TokenKind};
-pub use verdict::{Check, Facts, Finding, LeakedSecret, Note, Permit, Verdict, examine, judge};
+pub use verdict::{
+    Check, Facts, Finding, LeakedSecret, Note, Permit, Verdict, asks_for_signature, examine, judge,
+};

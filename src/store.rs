@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::Account;
+use crate::policy::signature::{Fingerprint, SigningSecret};
 use crate::policy::{AccountId, Credits, Operation, Policy, Pool, Token, TokenDigest, TokenId};
 
 pub mod embedded;
@@ -268,6 +269,50 @@ impl NodeReport {
     }
 }
 
+/// A secret that signs for all tokens of its account.
+#[derive(Debug, Clone)]
+pub struct AccountSecret {
+    /// The secret token whose value it is, or was.
+    pub token_id: TokenId,
+    /// The value.
+    pub secret: SigningSecret,
+    /// From when on it signs no more: the token's end, or that of a former value's grace. `None`: never by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// The secrets that sign for all tokens of an account: its secret tokens that may be used.
+#[derive(Debug, Clone, Default)]
+pub struct AccountSecrets {
+    /// The secrets, oldest token first.
+    pub secrets: Vec<AccountSecret>,
+    /// Secret tokens whose values cannot be opened, and why. With these nobody can sign.
+    pub unopened: Vec<(TokenId, seal::SealError)>,
+}
+
+/// A signature that was used, to be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// What it is remembered by.
+    pub fingerprint: Fingerprint,
+    /// Its time (`x-iex-date`), in seconds since the epoch. One signature has one time.
+    pub dated: i64,
+    /// For how long it has to be remembered from now on.
+    pub life: Duration,
+    /// The name of this use, not 0: the same use may be told twice, where an answer was lost.
+    pub nonce: u128,
+}
+
+/// Whether a signature was used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remembered {
+    /// It was not; from now on it was.
+    New,
+    /// It was.
+    Seen,
+    /// Nobody knows: no more can be remembered, and none is forgotten before its time. It must not be let through.
+    Full,
+}
+
 /// What the gate and the admin API ask of a store.
 ///
 /// Each method is one atomic step: it happens whole or not at all. All may fail with
@@ -307,6 +352,34 @@ pub trait Store: Send + Sync + 'static {
 
     /// The value of a token, opened if it was sealed. `None`: no such token.
     async fn reveal_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<Token>, StoreError>;
+
+    /// Gives a token a signing secret, sealed, in the place of the one it may have; if `version` is the stored version. The
+    /// new version is one more. Without a master key: [`seal::SealError::NoMasterKey`].
+    async fn put_signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+        version: u64,
+        secret: &SigningSecret,
+    ) -> Result<Written, StoreError>;
+
+    /// A token's own signing secret, opened. `None`: it has none, or there is no such token.
+    async fn signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+    ) -> Result<Option<SigningSecret>, StoreError>;
+
+    /// The secrets that sign for all tokens of an account. A record that cannot be read hides no others.
+    async fn account_secrets(&self, account: &AccountId) -> Result<AccountSecrets, StoreError>;
+
+    /// Remembers signatures, and says of each whether it was used before. Exactly one of all that come with one
+    /// fingerprint, from wherever, is [`Remembered::New`], as long as the memory of it lasts.
+    async fn remember_signatures(
+        &self,
+        account: &AccountId,
+        sightings: &[Sighting],
+    ) -> Result<Vec<Remembered>, StoreError>;
 
     /// Marks a secret token as seen coming from a browser, once: a later time does not replace an earlier one, and
     /// the version stays.

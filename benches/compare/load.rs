@@ -11,7 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use jiff::Timestamp;
+use tollgate::policy::Token;
+use tollgate::policy::signature::{DATE_HEADER, SigningSecret, sign};
 
+use super::admin::SECRET;
 use super::connection::Connection;
 
 /// What is asked: one request, with a token put in.
@@ -20,6 +24,7 @@ pub(crate) struct Requests {
     after: Vec<u8>,
     tokens: Arc<Vec<String>>,
     order: Order,
+    signer: Option<Signer>,
 }
 
 /// Which token a request carries.
@@ -38,7 +43,18 @@ impl Requests {
         let after = " HTTP/1.1\r\nHost: api.example.net\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
                      Accept: application/json\r\nOrigin: https://www.example.com\r\n\
                      Referer: https://www.example.com/app\r\n\r\n";
-        Self { before: before.into_bytes(), after: after.as_bytes().to_vec(), tokens, order }
+        let (before, after) = (before.into_bytes(), after.as_bytes().to_vec());
+        Self { before, after, tokens, order, signer: None }
+    }
+
+    /// The same with one token, each signed anew with the account's secret. `run` tells those of one run from those of
+    /// the next.
+    pub(crate) fn signed(bytes: usize, token: &str, run: usize) -> anyhow::Result<Self> {
+        let signer = Signer {
+            target: format!("/v1/data/MY/CARS/{bytes}?token={token}&run={run}&number="),
+            secret: SigningSecret::of_token(&Token::parse(SECRET.as_bytes()).context("no token")?),
+        };
+        Ok(Self { signer: Some(signer), ..Self::one(bytes, token) })
     }
 
     /// The same with one token.
@@ -54,6 +70,9 @@ impl Requests {
         };
         let Some(token) = token else { return false };
         into.clear();
+        if let Some(signer) = &self.signer {
+            return signer.write(token, number, &self.after, into);
+        }
         into.extend_from_slice(&self.before);
         into.extend_from_slice(token.as_bytes());
         into.extend_from_slice(&self.after);
@@ -65,6 +84,31 @@ impl Requests {
         let mut request = Vec::new();
         self.write(0, &mut request);
         request
+    }
+}
+
+/// Signs requests.
+struct Signer {
+    /// The target, up to a number of its own.
+    target: String,
+    secret: SigningSecret,
+}
+
+impl Signer {
+    fn write(&self, token: &str, number: usize, after: &[u8], into: &mut Vec<u8>) -> bool {
+        let target = format!("{}{number}", self.target);
+        let (host, now) = ("api.example.net", Timestamp::now());
+        let Some(signing) = sign("GET", target.as_bytes(), host, b"", token, &self.secret, now) else {
+            return false;
+        };
+        into.extend_from_slice(format!("GET {target}").as_bytes());
+        // The headers that all requests have, and those of the signature.
+        into.extend_from_slice(after.strip_suffix(b"\r\n").unwrap_or(after));
+        let (date, authorization) = (signing.date, signing.authorization);
+        into.extend_from_slice(
+            format!("{DATE_HEADER}: {date}\r\nAuthorization: {authorization}\r\n\r\n").as_bytes(),
+        );
+        true
     }
 }
 

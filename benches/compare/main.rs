@@ -29,6 +29,7 @@ mod propagation;
 mod redis_server;
 mod report;
 mod seed;
+mod signed;
 mod subjects;
 mod tokens;
 
@@ -69,6 +70,9 @@ fn run() -> anyhow::Result<()> {
     }
     if plan.propagation {
         report.propagation = Some(propagation::measure(&plan, &upstream)?);
+    }
+    if plan.signed {
+        report.signed = Some(signed::measure(&plan, &upstream)?);
     }
     if plan.outage_part {
         report.outage = Some(outage::measure(&plan, &upstream)?);

@@ -34,12 +34,17 @@ pub(crate) struct Plan {
     pub(crate) cold: usize,
     /// Edits whose way to three nodes is timed.
     pub(crate) edits: usize,
-    /// The main table; the parts to run are listed in `BENCH_PARTS=matrix,tokens,propagation`; default all three.
+    /// The main table; the parts to run are listed in `BENCH_PARTS=matrix,tokens,propagation,outage,signed`; default all.
     pub(crate) matrix: bool,
     /// Many tokens.
     pub(crate) tokens: bool,
     /// How fast edits arrive.
     pub(crate) propagation: bool,
+    /// Signed requests beside unsigned ones.
+    pub(crate) signed: bool,
+    /// Signed requests a second there: `BENCH_SIGNED_RATE`.
+    pub(crate) signed_rate: f64,
+    /// A store that stands still.
     pub(crate) outage_part: bool,
     /// How long the store stands still there.
     pub(crate) outage: Duration,
@@ -60,7 +65,8 @@ impl Plan {
         let quick = is_on("BENCH_QUICK");
         let pick = |short: usize, long: usize| if quick { short } else { long };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let parts = env::var("BENCH_PARTS").unwrap_or_else(|_| "matrix,tokens,propagation,outage".to_owned());
+        let parts =
+            env::var("BENCH_PARTS").unwrap_or_else(|_| "matrix,tokens,propagation,outage,signed".to_owned());
         let has = |part: &str| parts.split(',').any(|named| named.trim() == part);
         let millis = |short: usize, long: usize| Duration::from_millis(pick(short, long) as u64);
         let given = env::var_os("BENCH_TOLLGATE").map(PathBuf::from);
@@ -90,6 +96,8 @@ impl Plan {
             matrix: has("matrix"),
             tokens: has("tokens"),
             propagation: has("propagation"),
+            signed: has("signed"),
+            signed_rate: number("BENCH_SIGNED_RATE", 10_000)? as f64,
             outage_part: has("outage"),
             outage: millis(3_000, 10_000),
             callgrind: is_on("BENCH_CALLGRIND"),

@@ -12,10 +12,12 @@ use super::matrix::{Matrix, Row};
 use super::outage::Outage;
 use super::plan::Plan;
 use super::propagation::Propagation;
+use super::signed::Signed;
 use super::subjects::Kind;
 use super::tokens::Tokens;
 
 mod made;
+mod signed;
 
 use made::Made;
 
@@ -26,6 +28,7 @@ pub(crate) struct Report {
     pub(crate) matrix: Option<Matrix>,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) propagation: Option<Propagation>,
+    pub(crate) signed: Option<Signed>,
     pub(crate) outage: Option<Outage>,
     pub(crate) counted: Vec<Counted>,
     bars: Vec<Bar>,
@@ -57,6 +60,7 @@ impl Report {
             matrix: None,
             tokens: None,
             propagation: None,
+            signed: None,
             outage: None,
             counted: Vec::new(),
             bars: Vec::new(),
@@ -114,6 +118,9 @@ impl Report {
                 verdict: Verdict::of(p99 <= 50.0),
             });
         }
+        if let Some(signed) = &self.signed {
+            signed.add_bars(&mut bars);
+        }
         if let Some(outage) = &self.outage {
             outage.add_bars(&mut bars);
         }
@@ -157,6 +164,9 @@ impl Report {
         }
         if let Some(propagation) = &self.propagation {
             propagation.write(&mut text);
+        }
+        if let Some(signed) = &self.signed {
+            signed.write(&mut text);
         }
         if let Some(outage) = &self.outage {
             outage.write(&mut text);

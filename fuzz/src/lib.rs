@@ -13,6 +13,7 @@ pub mod policy {
     pub mod denial;
     pub mod domain;
     pub mod query;
+    pub mod signature;
     pub mod tally;
     pub mod target;
     pub mod token;

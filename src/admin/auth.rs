@@ -97,8 +97,10 @@ fn check_usable(policy: &Policy, now: Timestamp) -> Result<(), Problem> {
         return Err(refuse("token_expired", "This secret token has expired."));
     }
     if policy.signed_requests {
-        // No signature can be verified yet, so none is ever good enough: closed by default (law 9).
-        return Err(refuse("signature_missing", "This secret token only works with signed requests."));
+        // The admin API takes bearers only (`interface.md`). Such a token signs requests to the gate; nobody who has
+        // caught it may do anything here.
+        let detail = "This secret token only works with signed requests, which the admin API does not take.";
+        return Err(refuse("signature_missing", detail));
     }
     Ok(())
 }

@@ -140,6 +140,8 @@ pub(super) struct TokenFields {
     expires_at: Option<String>,
     /// Whether each request needs a signature.
     signed_requests: Option<bool>,
+    /// Whether a signature is good only once; `true` by default. Off for clients that retry with the same one.
+    replay_protection: Option<bool>,
     /// Leave to read core data; `true` by default.
     core_access: Option<bool>,
     /// Leave to read premium data.

@@ -25,6 +25,9 @@ pub(super) struct PolicyFlags {
     /// Ask for a signature with each request
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     signed_requests: Option<bool>,
+    /// Whether a signature is good only once; new tokens have it on
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    replay_protection: Option<bool>,
     /// Leave to read core data; new tokens have it
     #[arg(long, value_name = "BOOL")]
     core_access: Option<bool>,
@@ -102,6 +105,15 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).map_err(|why| why.to_string())
 }
 
+/// Reads `on` or `off`; `true` and `false` as the other flags take them.
+fn parse_switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("write on or off"),
+    }
+}
+
 /// Reads `100000/month`.
 pub(super) fn parse_limit(text: &str) -> Result<Limit, String> {
     Limit::parse(text).map_err(|why| why.to_string())
@@ -162,6 +174,7 @@ impl PolicyFlags {
         put("nickname", self.nickname.as_ref().map(|name| json!(name)));
         put("expires_at", self.expiry(now)?.map(|at| json!(at.to_string())));
         put("signed_requests", self.signed_requests.map(Value::Bool));
+        put("replay_protection", self.replay_protection.map(Value::Bool));
         put("core_access", self.core_access.map(Value::Bool));
         put("premium_access", self.premium_access.map(Value::Bool));
         let grants = self.dataset.iter().map(|grant| {

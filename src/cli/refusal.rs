@@ -31,12 +31,13 @@ pub(super) fn describe(status: u16, problem: &Value, token_from: &str) -> String
 
 /// The flag that a field of a body came from.
 fn flag(pointer: &str) -> Option<&'static str> {
-    const FLAGS: [(&str, &str); 24] = [
+    const FLAGS: [(&str, &str); 25] = [
         ("/type", "--type"),
         ("/nickname", "--nickname"),
         ("/status", "--status"),
         ("/expires_at", "--expires-at or --expires-in"),
         ("/signed_requests", "--signed-requests"),
+        ("/replay_protection", "--replay-protection"),
         ("/core_access", "--core-access"),
         ("/premium_access", "--premium-access"),
         ("/datasets", "--dataset"),

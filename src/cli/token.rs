@@ -57,6 +57,14 @@ pub(super) enum TokenCommand {
         #[arg(value_parser = parse_id)]
         id: TokenId,
     },
+    /// Make a secret that signs a token's requests, and print it: only this once
+    SigningSecret {
+        /// The token's id
+        #[arg(value_parser = parse_id)]
+        id: TokenId,
+        #[command(flatten)]
+        terms: WriteTerms,
+    },
     /// Show what a token has used: now, or with --by, --from, --to or --csv in a stretch of time
     Usage {
         /// The token's id
@@ -152,6 +160,7 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Outp
             }
             Ok(Output::text(revealed.get("token").map(plain).unwrap_or_default() + "\n"))
         }
+        TokenCommand::SigningSecret { id, terms } => signing_secret(global, &id, &terms),
         TokenCommand::Usage { id, args } if args.wants_history() => {
             args.run(global, &format!("{}/usage", path(&id)))
         }
@@ -220,5 +229,20 @@ fn rotate(global: &Global, id: &TokenId, grace: Duration, terms: &WriteTerms) ->
                 .to_owned(),
         );
     }
+    Ok(output)
+}
+
+fn signing_secret(global: &Global, id: &TokenId, terms: &WriteTerms) -> anyhow::Result<Output> {
+    let path = format!("{}/signing-secret", path(id));
+    let made = Client::new(global)?.call("POST", &path, &terms.call(None))?;
+    let output = if global.json {
+        Output::json(&made)?
+    } else {
+        Output::text(made.get("signing_secret").map(plain).unwrap_or_default() + "\n")
+    };
+    let mut output = terms.conclude(global, &made, output);
+    output
+        .notes
+        .push("note: keep the secret now; nobody can show it again. An earlier one signs no more".to_owned());
     Ok(output)
 }

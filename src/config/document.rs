@@ -11,6 +11,7 @@ use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
 use super::{AccessLog, Config, Dialect, Forwarded, Listener, keeping, listeners, routes, store, upstreams};
 use crate::policy::LeakedSecret;
+use crate::policy::signature::DEFAULT_MAX_SKEW;
 
 pub(super) const KEYS: Keys = Keys {
     known: &[
@@ -28,13 +29,15 @@ pub(super) const KEYS: Keys = Keys {
         "access_log",
         "shutdown_grace",
         "outage",
+        "signature_max_skew",
+        "max_signed_body",
         "lease",
         "usage",
         "policies",
         "upstreams",
         "routes",
     ],
-    later: &["authz", "signature_*", "max_signed_body"],
+    later: &["authz"],
 };
 
 const LEAKED: [(&str, LeakedSecret); 2] = [("flag", LeakedSecret::Flag), ("refuse", LeakedSecret::Refuse)];
@@ -50,6 +53,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const OUTAGE: Keys = Keys { known: &["grace"], later: &[] };
 const OUTAGE_GRACE: Duration = Duration::from_mins(5);
 const LONGEST_OUTAGE_GRACE: Duration = Duration::from_hours(24);
+const LONGEST_SKEW: Duration = Duration::from_hours(1);
 const POLICIES: u64 = 200_000;
 
 const LONGEST_GRACE: Duration = Duration::from_hours(1);
@@ -75,6 +79,9 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let shutdown_grace =
         fields.or("shutdown_grace", GRACE, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
     let outage_grace = fields.or("outage", OUTAGE_GRACE, read_outage);
+    let signature_max_skew = fields.or("signature_max_skew", DEFAULT_MAX_SKEW, |item| {
+        item.duration(Duration::from_secs(1)..=LONGEST_SKEW)
+    });
     let reclaim_window = fields.or("lease", keeping::RECLAIM_WINDOW, keeping::read_lease);
     let usage_retention = fields.or("usage", keeping::RETENTION, keeping::read_usage);
     let policies = fields.or("policies", POLICIES, |item| item.integer(100..=10_000_000));
@@ -102,6 +109,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         access_log: access_log?,
         shutdown_grace: shutdown_grace?,
         outage_grace: outage_grace?,
+        signature_max_skew: signature_max_skew?,
         reclaim_window: reclaim_window?,
         usage_retention: usage_retention?,
         policies: usize::try_from(policies?).unwrap_or(usize::MAX),

@@ -1,8 +1,11 @@
 //! `routes`: which paths serve which data. What a route means is [`crate::policy::route`]'s.
 
+use std::ops::RangeInclusive;
+
 use super::reader::{Fields, Item, Keys, Read, did_you_mean};
 use crate::policy::DatasetId;
 use crate::policy::route::{Access, DatasetTemplate, PathTemplate, Route, RouteTable};
+use crate::policy::signature::{DEFAULT_MAX_SIGNED_BODY, SignatureBody};
 
 mod methods;
 mod price;
@@ -24,15 +27,23 @@ pub(super) const KEYS: Keys = Keys {
         "methods",
         "operations",
         "signed",
+        "signature_body",
+        "max_signed_body",
         "encoded_slash",
     ],
-    later: &["signature_*", "max_signed_body"],
+    later: &[],
 };
 
 const ACCESS: [(&str, Access); 3] =
     [("core", Access::Core), ("premium", Access::Premium), ("dataset", Access::Dataset)];
 
+const SIGNATURE_BODY: [(&str, SignatureBody); 2] =
+    [("strict", SignatureBody::Strict), ("lenient", SignatureBody::Lenient)];
+
 const A_DATASET: &str = "a data set such as \"{workspace}/{dataset}\"";
+
+/// A body that is held back stands in memory, so even the largest is not very large.
+const SIGNED_BODIES: RangeInclusive<u64> = 0..=64 << 20;
 
 /// Paths read so far, and where.
 type Seen<'r> = Vec<(PathTemplate, Item<'r>)>;
@@ -45,17 +56,28 @@ pub(super) fn read(fields: &Fields<'_>, upstreams: Option<&[&str]>) -> Read<Rout
         return Err(item.refuse("no route: nothing would be let through; expected at least one"));
     }
     let mut seen = Seen::new();
-    let routes: Vec<Read<Route>> = items.iter().map(|item| read_route(item, upstreams, &mut seen)).collect();
+    let max_signed_body =
+        fields.or("max_signed_body", DEFAULT_MAX_SIGNED_BODY, |item| item.size(SIGNED_BODIES));
+    let context = Context { upstreams, max_signed_body };
+    let routes: Vec<Read<Route>> = items.iter().map(|item| read_route(item, &context, &mut seen)).collect();
     Ok(RouteTable::new(routes.into_iter().collect::<Read<_>>()?))
 }
 
-fn read_route<'r>(item: &Item<'r>, upstreams: Option<&[&str]>, seen: &mut Seen<'r>) -> Read<Route> {
+/// What is said outside of a route and counts for it.
+struct Context<'c> {
+    /// The names declared; `None` if they could not be read.
+    upstreams: Option<&'c [&'c str]>,
+    /// For routes that do not say it themselves.
+    max_signed_body: Read<u64>,
+}
+
+fn read_route<'r>(item: &Item<'r>, context: &Context<'_>, seen: &mut Seen<'r>) -> Read<Route> {
     let fields = item.fields(&KEYS, "a mapping such as `path: /v1/data/{dataset}`")?;
     let path = fields.require("path", "a path such as /v1/data/{dataset}/**");
     let path = path.and_then(|item| read_path(&item, seen));
     let known_path = path.as_ref().map_err(|noted| *noted);
     let upstream = fields.require("upstream", "the name of an upstream");
-    let upstream = upstream.and_then(|item| read_upstream(&item, upstreams));
+    let upstream = upstream.and_then(|item| read_upstream(&item, context.upstreams));
     let access = fields.require("access", "core, premium or dataset");
     let access = access.and_then(|item| item.choice(&ACCESS));
     let dataset = fields.optional("dataset", |item| read_dataset(item, known_path));
@@ -67,6 +89,12 @@ fn read_route<'r>(item: &Item<'r>, upstreams: Option<&[&str]>, seen: &mut Seen<'
     let methods = methods::read(&fields);
     let price = price::read(&fields, known_path, methods.as_ref().map_err(|noted| *noted));
     let signed = fields.or("signed", false, Item::boolean);
+    let signature_body =
+        fields.or("signature_body", SignatureBody::default(), |item| item.choice(&SIGNATURE_BODY));
+    let max_signed_body = match fields.get("max_signed_body") {
+        Some(item) => item.size(SIGNED_BODIES),
+        None => context.max_signed_body,
+    };
     let keep_encoded_slash = fields.or("encoded_slash", false, |item| read_slash(item, known_path));
     let (price, items) = price?;
     Ok(Route {
@@ -79,6 +107,8 @@ fn read_route<'r>(item: &Item<'r>, upstreams: Option<&[&str]>, seen: &mut Seen<'
         price,
         items,
         signed: signed?,
+        signature_body: signature_body?,
+        max_signed_body: max_signed_body?,
         keep_encoded_slash: keep_encoded_slash?,
     })
 }

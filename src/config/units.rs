@@ -59,6 +59,13 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{}{unit}", millis / u128::from(*factor))
 }
 
+/// Writes a size as [`parse_size`] reads it, in the largest unit that leaves no rest.
+pub fn format_size(bytes: u64) -> String {
+    let fits = |(_, factor): &&Unit| bytes != 0 && bytes.is_multiple_of(*factor);
+    let (unit, factor) = SIZES.iter().rev().find(fits).unwrap_or(&("B", 1));
+    format!("{}{unit}", bytes / factor)
+}
+
 fn parse_quantity(text: &str, units: &[Unit], names: &'static str) -> Result<u64, BadQuantity> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
@@ -130,5 +137,14 @@ mod tests {
         for text in ["0s", "1ms", "250ms", "1500ms", "10s", "90s", "5m", "36h", "2d"] {
             assert_eq!(parse_duration(text).map(format_duration), Ok(text.to_owned()));
         }
+    }
+
+    #[test]
+    fn writes_sizes_as_it_reads_them() {
+        for text in ["0B", "1B", "1000KiB", "64KiB", "1MiB", "3GiB", "64KB", "1025B"] {
+            let size = parse_size(text);
+            assert_eq!(size.map(format_size).and_then(|written| parse_size(&written)), size, "{text}");
+        }
+        assert_eq!((format_size(1 << 20), format_size(64_000)), ("1MiB".to_owned(), "64KB".to_owned()));
     }
 }

@@ -13,20 +13,25 @@ use super::meter::Meter;
 use super::own::{Desk, Endpoint, Form, Own, status};
 use super::pass::Pass;
 use super::reply::Dialect;
+use super::signing::{SignedRequest, Signing};
 use super::visit::Trail;
 use super::{Settings, cors};
 use crate::ledger::idempotency::Key;
 use crate::policy::credential::{CredentialProblem, Place, Presented, find_credential};
 use crate::policy::domain::Page;
 use crate::policy::route::{Errand, Route};
+use crate::policy::signature::{BodyDigest, Checked, DATE_HEADER, RawRequest};
 use crate::policy::target::{BadTarget, Target};
-use crate::policy::{Denial, Facts, Note, Policy, TokenKind, Verdict, judge, query};
+use crate::policy::{
+    Denial, Facts, Note, Policy, Token, TokenKind, Verdict, asks_for_signature, judge, query,
+};
 
 /// What a decision needs to ask.
 pub(super) struct Judge<'g> {
     pub(super) settings: &'g Settings,
     pub(super) directory: &'g Arc<Directory>,
     pub(super) meter: &'g Arc<Meter>,
+    pub(super) signing: &'g Signing,
     pub(super) line: &'g Line,
     pub(super) own: &'g Own,
 }
@@ -38,6 +43,9 @@ pub(super) enum Decision<'g> {
     Pass(Pass),
     /// Answer its preflight with this route's methods.
     Preflight(&'g Route),
+    /// Its signature can only be checked with its body: hold that back, unless it is longer than `most` bytes, and
+    /// decide again. Nothing was counted or used up so far.
+    AwaitBody { most: u64 },
     /// Say this, and what is worth telling about it.
     Answer(serde_json::Value, Vec<Note>),
 }
@@ -52,11 +60,13 @@ pub(super) struct Located<'g> {
 }
 
 impl<'g> Judge<'g> {
-    /// Decides about one request. `trail` keeps what was learned, however it ends.
+    /// Decides about one request. `body` is known only where it was held back. `trail` keeps what was learned, however
+    /// it ends.
     pub(super) async fn decide(
         &self,
         request: &Request<'_>,
         page: &Page,
+        body: Option<&BodyDigest>,
         trail: &mut Trail,
     ) -> Result<Decision<'g>, Denial> {
         trail.client = request.client(&self.settings.trusted_proxies);
@@ -74,28 +84,71 @@ impl<'g> Judge<'g> {
         let policy = self.directory.find(&presented.token).await?;
         trail.policy = Some(policy.clone());
         trail.from_browser = from_browser(request, &presented);
+        let now = Timestamp::now();
+        let signed = asks_for_signature(&errand, &policy);
+        let signature = if signed {
+            self.check_signature(request, &presented.token, &policy, errand.route, now).await
+        } else {
+            Err(Denial::SignatureMissing)
+        };
         let facts = Facts {
-            now: Timestamp::now(),
+            now,
             errand: &errand,
             page,
             client: trail.client,
             from_browser: trail.from_browser,
             leaked_secret: self.settings.leaked_secret,
+            signature: signature.as_ref().map_err(Denial::clone),
         };
         match judge(&facts, &policy) {
             Verdict::Deny(denial) => Err(denial),
-            Verdict::Pass(permit) => match located.own {
-                None => {
-                    let key = idempotency_key(request, &policy, &trail.wire)?;
-                    Pass::take(self.meter, &policy, permit, &errand, key).await.map(Decision::Pass)
+            Verdict::Pass(permit) => {
+                if signed {
+                    let verified = match (signature?, body) {
+                        (Checked::Verified(verified), _) => verified,
+                        (Checked::Pending(pending), Some(body)) => pending.finish(body)?,
+                        (Checked::Pending(_), None) => {
+                            return Ok(Decision::AwaitBody { most: errand.route.max_signed_body });
+                        }
+                    };
+                    self.signing.use_up(&verified, &policy, now).await?;
                 }
-                Some(endpoint) => {
-                    let desk = self.desk();
-                    let told = desk.answer(endpoint, &located.target, trail.form.as_ref(), &policy).await?;
-                    Ok(Decision::Answer(told, permit.notes().to_vec()))
+                match located.own {
+                    None => {
+                        let key = idempotency_key(request, &policy, &trail.wire)?;
+                        Pass::take(self.meter, &policy, permit, &errand, key).await.map(Decision::Pass)
+                    }
+                    Some(endpoint) => {
+                        let desk = self.desk();
+                        let form = trail.form.as_ref();
+                        let told = desk.answer(endpoint, &located.target, form, &policy).await?;
+                        Ok(Decision::Answer(told, permit.notes().to_vec()))
+                    }
                 }
-            },
+            }
         }
+    }
+
+    /// Step 6, as far as that is possible without the body.
+    pub(super) async fn check_signature(
+        &self,
+        request: &Request<'_>,
+        token: &Token,
+        policy: &Policy,
+        route: &Route,
+        now: Timestamp,
+    ) -> Result<Checked, Denial> {
+        let authorization = request.values(http::header::AUTHORIZATION);
+        let dates = request.values(http::HeaderName::from_static(DATE_HEADER));
+        let raw = RawRequest {
+            method: request.method.as_str(),
+            target: request.target,
+            host: request.host(),
+            authorization: &authorization,
+            dates: &dates,
+        };
+        let request = SignedRequest { raw, token, has_body: request.has_body };
+        self.signing.check(&request, policy, route, now).await
     }
 
     /// Steps 1 and 2: the canonical target without its token, and the route that serves it.

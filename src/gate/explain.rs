@@ -9,14 +9,17 @@ use jiff::Timestamp;
 use super::Gate;
 use super::decision::{Located, credential, from_browser, note_errand};
 use super::explanation::{Explainer, Explanation, Question, Step};
-use super::facts::Request;
+use super::facts::{Request, announces_body};
 use super::own::Endpoint;
 use super::reply::Dialect;
 use super::visit::Trail;
 use super::{cors, reply};
 use crate::policy::cost::Rest;
 use crate::policy::route::Errand;
-use crate::policy::{Denial, Facts, Limit, Note, Policy, TokenKind, examine};
+use crate::policy::signature::Checked;
+use crate::policy::{
+    Check, Denial, Facts, Limit, Note, Policy, Token, TokenKind, asks_for_signature, examine,
+};
 use crate::store::{Counted, StoreError};
 
 /// The checks in the order of the spec, by the names `explain` gives them.
@@ -42,6 +45,7 @@ impl Explainer for Gate {
             target: asked.target.as_bytes(),
             headers: &asked.headers,
             peer: question.client,
+            has_body: asked.has_body(),
         };
         let mut book = Book { dialect: self.settings.dialect, ..Book::default() };
         let mut trail = Trail { client: question.client, ..Trail::default() };
@@ -62,13 +66,13 @@ impl Explainer for Gate {
         if located.own.is_some_and(Endpoint::is_open) {
             return Ok(book.finish(&trail));
         }
-        let Some((policy, from_browser)) = self.find(&question, &request, &located, &mut book).await? else {
+        let Some(found) = self.find(&question, &request, &located, &mut book).await? else {
             return Ok(book.finish(&trail));
         };
-        trail.policy = Some(policy.clone());
-        self.weigh(&request, &errand, &policy, from_browser, &mut book).await?;
+        trail.policy = Some(found.policy.clone());
+        self.weigh(&request, &errand, &found, &mut book).await?;
         if let Some(endpoint) = located.own {
-            book.keep("data_access", endpoint.check_kind(&policy));
+            book.keep("data_access", endpoint.check_kind(&found.policy));
         }
         book.price(&errand);
         Ok(book.finish(&trail))
@@ -83,7 +87,7 @@ impl Gate {
         request: &Request<'_>,
         located: &Located<'_>,
         book: &mut Book,
-    ) -> Result<Option<(Arc<Policy>, bool)>, StoreError> {
+    ) -> Result<Option<Found>, StoreError> {
         if let Some(id) = &question.token_id {
             let account = crate::policy::AccountId::default_account();
             let Some(stored) = self.store.get_token(&account, id).await? else {
@@ -93,7 +97,12 @@ impl Gate {
             book.pass("credential");
             let browser =
                 request.headers.contains_key(header::ORIGIN) && stored.policy.kind == TokenKind::Secret;
-            return Ok(Some((Arc::new(stored.policy), browser)));
+            // A signature names the token's value; one in the request is compared with, else the stored one.
+            let token = match credential(request, &located.query_tokens, None) {
+                Ok(presented) => Some(presented.token),
+                Err(_) => self.store.reveal_token(&account, id).await.ok().flatten(),
+            };
+            return Ok(Some(Found { policy: Arc::new(stored.policy), token, from_browser: browser }));
         }
         let Some(presented) = book.keep("credential", credential(request, &located.query_tokens, None))
         else {
@@ -103,7 +112,8 @@ impl Gate {
             book.refuse("token", &Denial::TokenInvalid);
             return Ok(None);
         };
-        Ok(Some((Arc::new(policy), from_browser(request, &presented))))
+        let from_browser = from_browser(request, &presented);
+        Ok(Some(Found { policy: Arc::new(policy), token: Some(presented.token), from_browser }))
     }
 
     /// Every check a policy stands for, then the throttle and the credits, without counting.
@@ -111,22 +121,32 @@ impl Gate {
         &self,
         request: &Request<'_>,
         errand: &Errand<'_>,
-        policy: &Policy,
-        from_browser: bool,
+        found: &Found,
         book: &mut Book,
     ) -> Result<(), StoreError> {
         let page = request.page();
+        let (policy, now) = (found.policy.as_ref(), Timestamp::now());
+        let signature = match (asks_for_signature(errand, policy), &found.token) {
+            (true, Some(token)) => {
+                self.judge().check_signature(request, token, policy, errand.route, now).await
+            }
+            (true, None) | (false, _) => Err(Denial::SignatureMissing),
+        };
         let facts = Facts {
-            now: Timestamp::now(),
+            now,
             errand,
             page: &page,
             client: request.peer,
-            from_browser,
+            from_browser: found.from_browser,
             leaked_secret: self.settings.leaked_secret,
+            signature: signature.as_ref().map_err(Denial::clone),
         };
         for finding in examine(&facts, policy) {
             let name = finding.check.as_str();
             match finding.outcome {
+                Ok(None) if finding.check == Check::Signature => {
+                    book.signature(signature.as_ref().ok(), policy);
+                }
                 Ok(None) => book.pass(name),
                 Ok(Some(Note::DomainReported(refusal))) => {
                     book.note(name, "domain_reported", refusal.as_str());
@@ -175,6 +195,14 @@ impl Gate {
     }
 }
 
+/// Whom a question is about.
+struct Found {
+    policy: Arc<Policy>,
+    /// The token's value, where it is known: signatures name it.
+    token: Option<Token>,
+    from_browser: bool,
+}
+
 /// The question, as a request line and headers.
 struct Asked {
     method: Method,
@@ -205,6 +233,13 @@ impl Asked {
         }
         Self { method, target, headers }
     }
+
+    /// A question tells no body. By its method there would be one, unless its headers say otherwise.
+    fn has_body(&self) -> bool {
+        announces_body(&self.headers)
+            || (matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+                && !self.headers.contains_key(header::CONTENT_LENGTH))
+    }
 }
 
 /// Keeps what each check found; the first refusal decides.
@@ -226,6 +261,24 @@ impl Book {
     fn note(&mut self, check: &'static str, code: &str, detail: &str) {
         let (code, detail) = (Some(code.to_owned()), Some(detail.to_owned()));
         self.steps.push(Step { check, outcome: "noted", code, detail });
+    }
+
+    /// A signature against which nothing speaks: what only a real request can tell is said.
+    fn signature(&mut self, checked: Option<&Checked>, policy: &Policy) {
+        let name = Check::Signature.as_str();
+        match checked {
+            Some(Checked::Pending(_)) => self.note(
+                name,
+                "signature_needs_body",
+                "the signature is of this token and of now; whether it is right only the body can tell, which is not known here",
+            ),
+            Some(Checked::Verified(_)) if policy.replay_protection => self.note(
+                name,
+                "signature_right",
+                "the signature is right; whether it was used before is asked only for a real request",
+            ),
+            Some(Checked::Verified(_)) | None => self.pass(name),
+        }
     }
 
     fn refuse(&mut self, check: &'static str, denial: &Denial) {

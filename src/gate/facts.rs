@@ -1,4 +1,5 @@
-//! Reads what a request says of itself. The only place that looks into a Pingora `Session`.
+//! Reads what a request says of itself. The only place that looks into a Pingora `Session` for it; its body, where that
+//! has to be known, is `held`'s.
 //!
 //! Everything after this room works on a [`Request`], so `explain` and forward-auth can ask the same questions
 //! without a session.
@@ -23,6 +24,8 @@ pub(super) struct Request<'a> {
     pub(super) headers: &'a HeaderMap,
     /// The address of the other end of the connection.
     pub(super) peer: Option<IpAddr>,
+    /// Whether a body comes, or may come.
+    pub(super) has_body: bool,
 }
 
 impl<'a> Request<'a> {
@@ -30,7 +33,8 @@ impl<'a> Request<'a> {
     pub(super) fn read(session: &'a Session, target: &'a [u8]) -> Self {
         let header = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
-        Self { method: &header.method, target, headers: &header.headers, peer }
+        let has_body = has_body(session);
+        Self { method: &header.method, target, headers: &header.headers, peer, has_body }
     }
 
     /// Every value of one header.
@@ -98,6 +102,21 @@ pub(super) fn raw_target(session: &Session) -> Bytes {
     head.slice_ref(after_method.get(..end).unwrap_or_default())
 }
 
+/// Over HTTP/1 a request without `Content-Length` and `Transfer-Encoding` has no body (RFC 9112, 6.3).
+fn has_body(session: &Session) -> bool {
+    let downstream = session.as_downstream();
+    match downstream.as_http2() {
+        Some(http2) => !http2.is_body_empty(),
+        None => announces_body(&downstream.req_header().headers),
+    }
+}
+
+/// Whether headers announce a body.
+pub(super) fn announces_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+}
+
 /// An entry of `X-Forwarded-For`: an address, perhaps with a port.
 fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
@@ -141,6 +160,7 @@ mod tests {
                 target: b"/",
                 headers: &headers,
                 peer: Some(peer.parse().unwrap()),
+                has_body: false,
             };
             assert_eq!(request.client(&trusted), Some(client.parse().unwrap()), "{peer} {forwarded:?}");
         }

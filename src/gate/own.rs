@@ -17,6 +17,7 @@ use super::line::Line;
 use super::meter::Meter;
 use super::reply::Dialect;
 use crate::policy::route::{Access, Methods, PathTemplate, Route, RouteTable};
+use crate::policy::signature::{DEFAULT_MAX_SIGNED_BODY, SignatureBody};
 use crate::policy::target::Target;
 use crate::policy::{Credits, Denial, Operation, Policy, Price, TokenKind};
 
@@ -116,6 +117,8 @@ fn route(path: PathTemplate, endpoint: Endpoint) -> Route {
         price: Price::flat(Credits(0)),
         items: None,
         signed: false,
+        signature_body: SignatureBody::default(),
+        max_signed_body: DEFAULT_MAX_SIGNED_BODY,
         keep_encoded_slash: false,
     }
 }

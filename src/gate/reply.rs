@@ -92,7 +92,9 @@ pub fn answer(denial: &Denial) -> Answer {
         Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => {
             *retry_after
         }
-        Denial::StoreUnavailable => Some(Duration::from_secs(1)),
+        Denial::StoreUnavailable | Denial::ReplayMemoryFull | Denial::HeldBodiesFull => {
+            Some(Duration::from_secs(1))
+        }
         _ => None,
     };
     let mut headers = Vec::new();
@@ -105,6 +107,7 @@ pub fn answer(denial: &Denial) -> Answer {
     Answer { status, code: denial.code(), title, detail, retry_after, headers }
 }
 
+#[expect(clippy::too_many_lines, reason = "one table: a sentence for each refusal")]
 fn wording(denial: &Denial) -> (u16, &'static str, String) {
     let text = |status: u16, title: &'static str, detail: &str| (status, title, detail.to_owned());
     match denial {
@@ -135,10 +138,36 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Secret token in a browser",
             "A secret token must not be used from a browser. Use a publishable token, and rotate this one.",
         ),
-        Denial::SignatureMissing => text(
-            401,
-            "Signature missing",
-            "This token asks for signed requests, and this request has no signature.",
+        Denial::SignatureMissing => {
+            text(401, "Signature missing", "This request needs a signature, and has none.")
+        }
+        Denial::SignatureInvalid(why) => {
+            (403, "Signature invalid", format!("The signature is not valid: {why}."))
+        }
+        Denial::SignatureStale => text(
+            403,
+            "Signature stale",
+            "The signature's x-iex-date is too far from the gate's clock. Sign each request when it is sent.",
+        ),
+        Denial::SignatureReplayed => text(
+            403,
+            "Signature replayed",
+            "This signature was used before. Sign each request anew, a second later if nothing else differs.",
+        ),
+        Denial::ReplayMemoryFull => text(
+            503,
+            "Replay memory full",
+            "The gate cannot remember more signatures at the moment, so it takes none. Try again.",
+        ),
+        Denial::HeldBodiesFull => text(
+            503,
+            "Held bodies full",
+            "The gate holds as many bodies of signed requests back as it can at the moment. Try again.",
+        ),
+        Denial::BodyTooLarge { most } => (
+            413,
+            "Body too large",
+            format!("The body of a signed request may have {most} bytes here at most."),
         ),
         Denial::DomainDenied(refusal) => (403, "Domain denied", domain_sentence(*refusal)),
         Denial::CoreDenied => text(403, "Core data denied", "The API token may not do this to core data."),

@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
 
 use super::directory::Directory;
+use super::keyring::Keyring;
 use super::line::Line;
 use super::meter::Meter;
 use super::streams::Streams;
@@ -31,6 +32,7 @@ const REPORT_EVERY: u32 = 4;
 pub(super) struct Watch {
     pub(super) line: Arc<Line>,
     pub(super) directory: Arc<Directory>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) meter: Arc<Meter>,
     pub(super) streams: Arc<Streams>,
     pub(super) account: AccountId,
@@ -93,6 +95,7 @@ impl Watch {
         match event {
             Event::Policy { token, version, epoch } => {
                 self.directory.changed(token, *version);
+                self.keyring.changed(token);
                 self.meter.forget_pace(token);
                 self.meter.recall(Some(token), None);
                 self.streams.changed(Some(token));
@@ -122,6 +125,7 @@ impl Watch {
         let epoch = self.line.call("epoch", |store| store.epoch(&self.account)).await;
         self.directory.lost();
         self.streams.changed(None);
+        self.keyring.lost();
         match epoch {
             Ok(epoch) => {
                 // Not before the store is there: what is in hand is all that an outage can be served from (law 6).

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 
+use super::held::Place;
 use super::leash::{Connector, Leash};
 use super::own::Form;
 use super::pass::Pass;
@@ -67,6 +68,10 @@ pub struct Visit {
     pub(super) request_id: String,
     pub(super) started: Instant,
     pub(super) decided: Option<Instant>,
+    /// How long its body was waited for, to check its signature.
+    pub(super) held: Option<Duration>,
+    /// Where its body is held.
+    pub(super) place: Place,
     pub(super) answered: Option<Instant>,
     pub(super) trail: Trail,
     pub(super) verdict: Verdict,
@@ -103,6 +108,8 @@ impl Visit {
             request_id: ulid::Ulid::generate().to_string(),
             started: Instant::now(),
             decided: None,
+            held: None,
+            place: Place::default(),
             answered: None,
             trail: Trail::default(),
             verdict: Verdict::Undecided,
@@ -113,6 +120,11 @@ impl Visit {
             late: None,
             leash: None,
         }
+    }
+
+    /// How long the gate itself took until then; that a client is slow to send its body is not its doing.
+    pub(super) fn judged_in(&self, decided: Instant) -> Duration {
+        decided.duration_since(self.started).saturating_sub(self.held.unwrap_or_default())
     }
 
     /// The request's own name, which the client, the upstream and the log share.
@@ -196,7 +208,7 @@ pub(super) fn log_line(visit: &Visit, method: &Method, status: u16, bytes_in: u6
     line.number("bytes_out", visit.bytes_out);
     line.millis("total_ms", now.duration_since(visit.started));
     match visit.decided {
-        Some(decided) => line.millis("gate_ms", decided.duration_since(visit.started)),
+        Some(decided) => line.millis("gate_ms", visit.judged_in(decided)),
         None => line.null("gate_ms"),
     }
     match visit.decided.zip(visit.answered) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::cost::Pool;
 use super::dataset::Operation;
 use super::domain::DomainRefusal;
+use super::signature::{BadSignature, SignatureRefusal};
 use super::target::BadTarget;
 
 /// Why a request is not let through. The order is the order of the checks (`policy.md`, "Order of checks").
@@ -40,6 +41,21 @@ pub enum Denial {
     SecretTokenLeaked,
     /// A signature is asked for and there is none.
     SignatureMissing,
+    /// The signature is wrong.
+    SignatureInvalid(BadSignature),
+    /// The signature is too old, or of a time to come.
+    SignatureStale,
+    /// The signature was used before.
+    SignatureReplayed,
+    /// No more signatures can be remembered now; one that is not remembered could be used twice.
+    ReplayMemoryFull,
+    /// Too many bodies of signed requests are held back at the moment.
+    HeldBodiesFull,
+    /// The body is too long to be held back until its hash is known.
+    BodyTooLarge {
+        /// Bytes that are held back at most.
+        most: u64,
+    },
     /// No rule of the token admits the page.
     DomainDenied(DomainRefusal),
     /// The token may not read core data.
@@ -100,6 +116,12 @@ impl Denial {
             Self::PolicyUnreadable => "policy_unreadable",
             Self::SecretTokenLeaked => "secret_token_leaked",
             Self::SignatureMissing => "signature_missing",
+            Self::SignatureInvalid(_) => "signature_invalid",
+            Self::SignatureStale => "signature_stale",
+            Self::SignatureReplayed => "signature_replayed",
+            Self::ReplayMemoryFull => "replay_memory_full",
+            Self::HeldBodiesFull => "held_bodies_full",
+            Self::BodyTooLarge { .. } => "body_too_large",
             Self::DomainDenied(_) => "domain_denied",
             Self::CoreDenied => "core_denied",
             Self::PremiumDenied => "premium_denied",
@@ -112,6 +134,17 @@ impl Denial {
             Self::CreditsExhausted { .. } => "credits_exhausted",
             Self::BudgetExhausted { .. } => "budget_exhausted",
             Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+}
+
+impl From<SignatureRefusal> for Denial {
+    fn from(refusal: SignatureRefusal) -> Self {
+        match refusal {
+            SignatureRefusal::Missing => Self::SignatureMissing,
+            SignatureRefusal::Invalid(why) => Self::SignatureInvalid(why),
+            SignatureRefusal::Stale => Self::SignatureStale,
+            SignatureRefusal::BodyTooLarge { most } => Self::BodyTooLarge { most },
         }
     }
 }

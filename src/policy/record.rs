@@ -63,6 +63,7 @@ impl DomainMode {
 
 /// All that decides what one token may do. The token's value is not part of it.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in the record and the API")]
 pub struct Policy {
     /// The token's public name.
     pub id: TokenId,
@@ -80,6 +81,8 @@ pub struct Policy {
     pub expires_at: Option<Timestamp>,
     /// Whether each request needs a signature.
     pub signed_requests: bool,
+    /// Whether a signature is good only once.
+    pub replay_protection: bool,
     /// Leave to read core data.
     pub core_access: bool,
     /// Leave to read premium data.
@@ -112,6 +115,7 @@ impl Policy {
             created_at,
             expires_at: None,
             signed_requests: false,
+            replay_protection: true,
             core_access: true,
             premium_access: false,
             grants: Vec::new(),

@@ -14,6 +14,7 @@ use super::cost::{Pool, Price};
 use super::dataset::{DatasetId, Operation};
 use super::denial::Denial;
 use super::query;
+use super::signature::SignatureBody;
 use super::target::{BadTarget, Target, decode};
 
 mod items;
@@ -113,6 +114,10 @@ pub struct Route {
     pub items: Option<Items>,
     /// Whether each request needs a signature.
     pub signed: bool,
+    /// What a signature must say of the body, where one is asked for by the route or by the token.
+    pub signature_body: SignatureBody,
+    /// Bytes of such a body that are held back at most.
+    pub max_signed_body: u64,
     /// Whether `%2F` may stand in the part matched by the final `/**`.
     pub keep_encoded_slash: bool,
 }

@@ -196,13 +196,13 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// Whether `bytes` hold something with the shape of a token anywhere. Used to keep tokens out of places where
-/// no credential belongs (law 7).
+/// Whether `bytes` hold something with the shape of a token, or of a signing secret, anywhere. Used to keep them out of
+/// places where no credential belongs (law 7).
 pub fn contains_token(bytes: &[u8]) -> bool {
     find_token(bytes).is_some()
 }
 
-/// Writes `*` over the digits of everything in `bytes` with the shape of a token, and says whether there was any.
+/// Writes `*` over the digits of everything in `bytes` with the shape of a token or a signing secret, and says whether there was any.
 pub fn mask_tokens(bytes: &mut [u8]) -> bool {
     let mut found = false;
     let mut from = 0;
@@ -221,7 +221,7 @@ fn find_token(bytes: &[u8]) -> Option<usize> {
     // The underscore is rare, so it is looked for, and the rest around it.
     memchr::memchr_iter(b'_', bytes).filter_map(|underscore| underscore.checked_sub(2)).find(|start| {
         let window = bytes.get(*start..*start + TOKEN_LEN).unwrap_or_default();
-        (window.starts_with(b"pk_") || window.starts_with(b"sk_"))
+        matches!(window, [b'p' | b's', b'k', ..] | [b's', b's', ..])
             && window.iter().skip(3).all(u8::is_ascii_hexdigit)
     })
 }
@@ -270,6 +270,8 @@ mod tests {
     fn masks_every_token_and_nothing_else() {
         let mut text = format!("a={PK}&b=pk_short&c={}", PK.replace("pk", "sk")).into_bytes();
         assert!(mask_tokens(&mut text));
+        let mut secret = PK.replace("pk", "ss").into_bytes();
+        assert!(mask_tokens(&mut secret), "a signing secret");
         let stars = "*".repeat(32);
         assert_eq!(String::from_utf8(text).unwrap(), format!("a=pk_{stars}&b=pk_short&c=sk_{stars}"));
         let mut plain = b"nothing here".to_vec();

@@ -12,6 +12,7 @@ use super::denial::Denial;
 use super::domain::{DomainRefusal, Page};
 use super::record::{DomainMode, Policy, Status};
 use super::route::{Access, Errand};
+use super::signature::Checked;
 use super::token::TokenKind;
 
 /// What a secret token from a browser leads to (`policy.md`, "Tokens").
@@ -39,6 +40,13 @@ pub struct Facts<'a> {
     pub from_browser: bool,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
+    /// What checking its signature led to, where that was asked for ([`asks_for_signature`]).
+    pub signature: Result<&'a Checked, Denial>,
+}
+
+/// Whether a request needs a signature: its token says so, or its route.
+pub fn asks_for_signature(errand: &Errand<'_>, policy: &Policy) -> bool {
+    policy.signed_requests || errand.route.signed
 }
 
 /// Something worth telling about a request that passes.
@@ -57,6 +65,7 @@ pub struct Permit {
     pool: Pool,
     hold: Hold,
     notes: Vec<Note>,
+    awaits_body: bool,
 }
 
 impl Permit {
@@ -73,6 +82,12 @@ impl Permit {
     /// What is to be taken, and how its price may differ in the end.
     pub fn hold(&self) -> Hold {
         self.hold
+    }
+
+    /// Whether its signature can only be checked with the body: nothing may be forwarded before
+    /// [`super::signature::Pending::finish`] said that it is right.
+    pub fn awaits_body(&self) -> bool {
+        self.awaits_body
     }
 
     /// What is worth telling about it.
@@ -152,7 +167,10 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy) -> Verdict {
         }
     }
     let route = facts.errand.route;
-    Verdict::Pass(Permit { pool: route.access.pool(), hold: route.price.hold(facts.errand.items), notes })
+    let awaits_body =
+        asks_for_signature(facts.errand, policy) && matches!(facts.signature, Ok(Checked::Pending(_)));
+    let hold = route.price.hold(facts.errand.items);
+    Verdict::Pass(Permit { pool: route.access.pool(), hold, notes, awaits_body })
 }
 
 fn check_token(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denial> {
@@ -172,9 +190,12 @@ fn check_token(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denia
     }
 }
 
-/// No signature can be verified yet, so none is ever good enough: closed by default (law 9).
+/// A signature that still waits for its body passes here; whoever forwards has to finish it first.
 fn check_signature(facts: &Facts<'_>, policy: &Policy) -> Result<(), Denial> {
-    if policy.signed_requests || facts.errand.route.signed { Err(Denial::SignatureMissing) } else { Ok(()) }
+    if !asks_for_signature(facts.errand, policy) {
+        return Ok(());
+    }
+    facts.signature.as_ref().map(drop).map_err(Denial::clone)
 }
 
 fn check_domain(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denial> {

@@ -29,6 +29,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
             ConfiguredForwarded::Forwarded => Forwarded::Rfc7239,
             ConfiguredForwarded::Both => Forwarded::Both,
         },
+        signature_max_skew: config.signature_max_skew,
         directory: DirectorySettings {
             policies: config.policies,
             grace: config.outage_grace,
@@ -49,7 +50,7 @@ fn node_name(config: &Config) -> String {
 
 /// How long a store keeps things.
 pub(super) fn of_retention(config: &Config) -> Retention {
-    Retention { usage: config.usage_retention, stranded: config.reclaim_window }
+    Retention { usage: config.usage_retention, stranded: config.reclaim_window, ..Retention::default() }
 }
 
 /// What an upstream is told.
@@ -97,7 +98,7 @@ mod tests {
         let days = |days: u64| std::time::Duration::from_hours(24 * days);
         assert_eq!(retention(""), Retention::default());
         let told = retention("usage: {retention: 31d}\nlease: {reclaim_window: 30d}\n");
-        assert_eq!(told, Retention { usage: days(31), stranded: days(30) });
+        assert_eq!(told, Retention { usage: days(31), stranded: days(30), ..Retention::default() });
         assert_eq!(retention("usage: {}\nlease: {}\n"), Retention::default());
     }
 }

@@ -4,7 +4,8 @@
 //! stand. Writes are queued to a thread
 //! that commits many of them with one `fsync` (`writer`); none is acknowledged before it is on the disk, so what
 //! a caller was told survives `kill -9`. Reads use snapshots and never wait for the writer; they are short, and are
-//! made where they are asked for. Steps of a write are in `steps`, tables and encoding in `tables`.
+//! made where they are asked for. Steps of a write are in `steps`, tables and encoding in `tables`. Used signatures are
+//! remembered beside the file, in `signatures`.
 
 use std::fmt;
 use std::path::Path;
@@ -17,20 +18,22 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::record::{TokenRecord, token_name};
-use super::seal::Sealer;
+use super::seal::{SealError, Sealer};
 use super::usage::Hours;
 use super::{
-    Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Retention,
-    Settlement, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Retention, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
 use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
+use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 
 mod file;
 mod kept;
 mod nodes;
 mod reads;
+mod signatures;
 mod steps;
 mod tables;
 mod writer;
@@ -39,6 +42,7 @@ pub use file::OpenError;
 
 use file::StoreFile;
 use nodes::Nodes;
+use signatures::Signatures;
 use steps::Rotation;
 use writer::Writer;
 
@@ -80,6 +84,7 @@ pub struct EmbeddedStore {
     retention: Retention,
     events: broadcast::Sender<Event>,
     nodes: Nodes,
+    signatures: Signatures,
 }
 
 /// How many events may wait for whoever is slow to hear them.
@@ -103,7 +108,9 @@ impl EmbeddedStore {
         let (events, _) = broadcast::channel(EVENTS);
         let writer = Writer::start(Arc::clone(&file), clock.clone(), retention, events.clone())
             .map_err(|source| OpenError::Thread { source })?;
-        Ok(Self { file, writer, sealer, clock, retention, events, nodes: Nodes::default() })
+        let signatures = Signatures::open(path, retention.signatures, clock.now())?;
+        let nodes = Nodes::default();
+        Ok(Self { file, writer, sealer, clock, retention, events, nodes, signatures })
     }
 }
 
@@ -155,6 +162,41 @@ impl Store for EmbeddedStore {
     async fn reveal_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<Token>, StoreError> {
         let Some(record) = self.file.read(|reads| reads.token(account, id))? else { return Ok(None) };
         Ok(Some(record.reveal(self.sealer.as_ref())?))
+    }
+
+    async fn put_signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+        version: u64,
+        secret: &SigningSecret,
+    ) -> Result<Written, StoreError> {
+        let sealer = self.sealer.as_ref().ok_or(SealError::NoMasterKey)?;
+        let sealed = sealer.seal_signing(id, secret)?;
+        let (account, id) = (account.clone(), id.clone());
+        self.writer.run(move |tables, _| tables.put_signing(&account, &id, version, sealed)).await
+    }
+
+    async fn signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+    ) -> Result<Option<SigningSecret>, StoreError> {
+        let Some(record) = self.file.read(|reads| reads.token(account, id))? else { return Ok(None) };
+        Ok(record.signing_secret(self.sealer.as_ref())?)
+    }
+
+    async fn account_secrets(&self, account: &AccountId) -> Result<AccountSecrets, StoreError> {
+        let now = self.clock.now();
+        self.file.read(|reads| reads.account_secrets(account, self.sealer.as_ref(), now))
+    }
+
+    async fn remember_signatures(
+        &self,
+        account: &AccountId,
+        sightings: &[Sighting],
+    ) -> Result<Vec<Remembered>, StoreError> {
+        self.signatures.remember(account, sightings, self.clock.now())
     }
 
     async fn mark_seen_in_browser(

@@ -2,7 +2,9 @@
 //!
 //! `P` is the store's prefix (`tg:` unless told), `A` an account's name, `I` a token's id. All keys of one account
 //! share the Redis Cluster hash tag `{A}`, so that token and account move in one script (`ledger.md`). Pointers are
-//! found by a digest before the account is known, so they cannot share it. What happens is published on the channel
+//! found by a digest before the account is known, so they cannot share it. Used signatures take no part in any step with
+//! other keys, and there may be many, so each second has a hash tag of its own: a busy account's memory of them spreads
+//! over all nodes of a cluster, while those that come in together still go in one call. No account has a dot in its name. What happens is published on the channel
 //! `P{A}:events`; a user of the server's access control needs leave for the pattern `P{*}:events`.
 //!
 //! | key | type | holds | lives |
@@ -10,6 +12,7 @@
 //! | `P{A}:account` | hash | the account's record ([`super::record`]) | for ever |
 //! | `P{A}:token:I` | hash | a token's record ([`super::record`]) | for ever |
 //! | `P{A}:tokens` | sorted set | the ids of all tokens, each with score 0: in order of their text, which is by age | for ever |
+//! | `P{A}:secrets` | set | the ids of the secret tokens among them, and `complete` once all are there | for ever |
 //! | `P{A}:used:I:POOL` | hash | what a token used: for `hour`, `day`, `month`, `ever` the `_start` (s since the epoch), `_used` and `_leased` (credits); `stranded` (credits) | for ever |
 //! | `P{A}:used:POOL` | hash | the same for the account | for ever |
 //! | `P{A}:pace:I` | string | a token's throttle: its theoretical arrival time, µs since the epoch | until it says nothing any more |
@@ -21,6 +24,7 @@
 //! | `P{A}:refusals:I:yyyymmdd` | hash | a token's refusals of a day: `HH\|code` has how many; `-` for `I`: nobody's | as long as usage is kept |
 //! | `P{A}:active:yyyymmdd` | set | the `I` with usage or refusals on that day | as long as usage is kept |
 //! | `P{A}:batch:ULID` | string | says that a batch of refusals is counted | 1 h |
+//! | `P{A.SECOND}:signatures` | hash | signatures of that second (since the epoch) that were used: their fingerprints have the nonces of their uses; `until` has the time of its end (µs) | as long as one of them could be used again |
 //! | `Pdigest:HEX` | string | `A/I`: whose value has this SHA-256. A hint only: the record decides if the digest is good | with its token; a former value's as long as its grace |
 
 use crate::policy::{AccountId, Pool, TokenDigest, TokenId};
@@ -71,6 +75,16 @@ impl Keys {
     /// The ids of all tokens of an account.
     pub fn tokens(&self, account: &AccountId) -> String {
         self.of(account, "tokens")
+    }
+
+    /// The ids of the secret tokens of an account.
+    pub fn secrets(&self, account: &AccountId) -> String {
+        self.of(account, "secrets")
+    }
+
+    /// The used signatures of one second.
+    pub fn signatures(&self, account: &AccountId, second: i64) -> String {
+        format!("{}{{{account}.{second}}}:signatures", self.prefix)
     }
 
     /// What a token used of a pool.
@@ -179,6 +193,8 @@ mod tests {
             (keys.account(&account), "tg:{default}:account".to_owned()),
             (keys.token(&account, &id), format!("tg:{{default}}:token:{id}")),
             (keys.tokens(&account), "tg:{default}:tokens".to_owned()),
+            (keys.secrets(&account), "tg:{default}:secrets".to_owned()),
+            (keys.signatures(&account, 1_705_321_845), "tg:{default.1705321845}:signatures".to_owned()),
             (keys.used_by_token(&account, &id, Pool::Core), format!("tg:{{default}}:used:{id}:core")),
             (keys.used_by_account(&account, Pool::Premium), "tg:{default}:used:premium".to_owned()),
             (keys.pace(&account, &id), format!("tg:{{default}}:pace:{id}")),

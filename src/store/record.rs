@@ -17,6 +17,7 @@
 //! | `created_at` | RFC 3339 | time | given | no |
 //! | `expires_at` | RFC 3339 or empty: never | time | empty | yes |
 //! | `signed_requests` | `true`, `false` | | `false` | yes |
+//! | `replay_protection` | `true`, `false`; may be missing in records from before there was one | | `true` | yes |
 //! | `core_access` | `true`, `false` | | `true` | yes |
 //! | `premium_access` | `true`, `false` | | `false` | yes |
 //! | `datasets` | JSON: `[{"dataset": "MY/CARS", "operations": ["read"]}]` | | `[]` | yes |
@@ -31,7 +32,8 @@
 //! | `digest` | hex | SHA-256 of the value | given | no |
 //! | `token` | the value; publishable tokens only, else empty | | given | no |
 //! | `sealed` | the value sealed ([`super::seal`]); secret tokens only; empty: not kept | | given | no |
-//! | `former` | JSON: `[{"digest": HEX, "until": µs}]`, values still in their grace | µs since the epoch | `[]` | no |
+//! | `former` | JSON: `[{"digest": HEX, "until": µs, "sealed": …}]`, values still in their grace; secret ones sealed, since they sign | µs since the epoch | `[]` | no |
+//! | `signing` | the token's own signing secret, sealed; empty: it has none; may be missing in records from before there was one | | empty | no; its own step |
 //!
 //! An account's record: `id`, `created_at`, `core_budget`, `premium_budget`, `version`, in the same forms, and
 //! `core_quota`: empty while pay-as-you-go is off, else the core budget to go back to or `none`; may be missing in records
@@ -42,8 +44,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::seal::{SealError, Sealer};
-use super::{KeptValue, StoredToken};
-use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId, TokenKind};
+use super::{AccountSecret, AccountSecrets, KeptValue, StoredToken};
+use crate::policy::signature::SigningSecret;
+use crate::policy::{AccountId, Policy, Status, Token, TokenDigest, TokenId, TokenKind};
 
 mod read;
 mod write;
@@ -65,10 +68,11 @@ pub enum ChangedBy {
 }
 
 /// Fields that came later, and what a record from before says by not having them.
-pub const LATER_FIELDS: [(&str, &str); 1] = [("core_quota", "")];
+pub const LATER_FIELDS: [(&str, &str); 3] =
+    [("replay_protection", "true"), ("signing", ""), ("core_quota", "")];
 
 /// The fields of a token's record, as in the table above.
-pub const TOKEN_FIELDS: [(&str, ChangedBy); 23] = [
+pub const TOKEN_FIELDS: [(&str, ChangedBy); 25] = [
     ("id", ChangedBy::Nothing),
     ("account", ChangedBy::Nothing),
     ("type", ChangedBy::Nothing),
@@ -77,6 +81,7 @@ pub const TOKEN_FIELDS: [(&str, ChangedBy); 23] = [
     ("created_at", ChangedBy::Nothing),
     ("expires_at", ChangedBy::Put),
     ("signed_requests", ChangedBy::Put),
+    ("replay_protection", ChangedBy::Put),
     ("core_access", ChangedBy::Put),
     ("premium_access", ChangedBy::Put),
     ("datasets", ChangedBy::Put),
@@ -92,6 +97,7 @@ pub const TOKEN_FIELDS: [(&str, ChangedBy); 23] = [
     ("token", ChangedBy::Step),
     ("sealed", ChangedBy::Step),
     ("former", ChangedBy::Step),
+    ("signing", ChangedBy::Step),
 ];
 
 /// The fields of an account's record.
@@ -120,6 +126,8 @@ pub(super) struct Former {
     pub(super) digest: TokenDigest,
     /// From when on it is nobody's token.
     pub(super) until: Timestamp,
+    /// The value, sealed, if it is secret and was kept: while it is in its grace, it signs.
+    pub(super) sealed: Option<String>,
 }
 
 /// What is kept of a token's present value.
@@ -144,6 +152,8 @@ pub(super) struct TokenRecord {
     pub(super) kept: Kept,
     /// Former values in their grace; those that are over may still be listed.
     pub(super) former: Vec<Former>,
+    /// Its own signing secret, sealed.
+    pub(super) signing: Option<String>,
 }
 
 impl Kept {
@@ -161,7 +171,8 @@ impl TokenRecord {
     /// A new token's record.
     pub(super) fn new(sealer: Option<&Sealer>, policy: &Policy, value: &Token) -> Result<Self, SealError> {
         let kept = Kept::new(sealer, &policy.id, value)?;
-        Ok(Self { policy: policy.clone(), digest: value.digest(), kept, former: Vec::new() })
+        let digest = value.digest();
+        Ok(Self { policy: policy.clone(), digest, kept, former: Vec::new(), signing: None })
     }
 
     /// Whether a value with this digest is this token's at `now`.
@@ -192,11 +203,46 @@ impl TokenRecord {
         }
     }
 
+    /// The token's own signing secret, opened; `None`: it has none.
+    pub(super) fn signing_secret(&self, sealer: Option<&Sealer>) -> Result<Option<SigningSecret>, SealError> {
+        let Some(sealed) = &self.signing else { return Ok(None) };
+        let sealer = sealer.ok_or(SealError::NoMasterKey)?;
+        sealer.open_signing(&self.policy.id, sealed).map(Some)
+    }
+
+    /// Adds what this token's own values sign for the whole account, at `now`: nothing, unless it is a secret token that
+    /// may be used.
+    pub(super) fn sign_for_account(&self, sealer: Option<&Sealer>, now: Timestamp, all: &mut AccountSecrets) {
+        let Policy { id, kind, status, expires_at, .. } = &self.policy;
+        if *kind != TokenKind::Secret || *status != Status::Active || expires_at.is_some_and(|end| now >= end)
+        {
+            return;
+        }
+        let mut add = |opened: Result<Token, SealError>, until: Option<Timestamp>| match opened {
+            Ok(token) => {
+                let (token_id, secret) = (id.clone(), SigningSecret::of_token(&token));
+                all.secrets.push(AccountSecret { token_id, secret, until });
+            }
+            Err(why) => all.unopened.push((id.clone(), why)),
+        };
+        add(self.reveal(sealer), *expires_at);
+        for former in self.former.iter().filter(|former| now < former.until) {
+            if let (Some(sealed), Some(sealer)) = (&former.sealed, sealer) {
+                let until = expires_at.map_or(former.until, |end| end.min(former.until));
+                add(sealer.open(id, sealed), Some(until));
+            }
+        }
+    }
+
     /// Gives the token a new value. The present one works until `until`, if that is still to come at `now`.
     pub(super) fn rotate(&mut self, value: &Token, kept: Kept, until: Timestamp, now: Timestamp) {
         self.former.retain(|former| now < former.until && former.digest != value.digest());
         if now < until && self.digest != value.digest() {
-            self.former.push(Former { digest: self.digest, until });
+            let sealed = match &self.kept {
+                Kept::Sealed(sealed) => Some(sealed.clone()),
+                Kept::Clear(_) | Kept::Nothing => None,
+            };
+            self.former.push(Former { digest: self.digest, until, sealed });
         }
         self.digest = value.digest();
         self.kept = kept;

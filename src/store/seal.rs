@@ -10,6 +10,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::policy::signature::SigningSecret;
 use crate::policy::{Token, TokenId};
 
 /// Why a token's value cannot be sealed or opened. The sentences are for the people who run the gate.
@@ -107,6 +108,21 @@ impl Sealer {
         Token::parse(&Zeroizing::new(opened)).ok_or(SealError::Malformed)
     }
 
+    /// Seals the signing secret of the token `id`.
+    pub fn seal_signing(&self, id: &TokenId, secret: &SigningSecret) -> Result<String, SealError> {
+        let sealed = self.seal_bytes(&signing_bound_to(id), secret.expose().as_bytes())?;
+        Ok(format!("{FORM}{}", hex::encode(sealed)))
+    }
+
+    /// Opens what [`Sealer::seal_signing`] made for the token `id`.
+    pub fn open_signing(&self, id: &TokenId, sealed: &str) -> Result<SigningSecret, SealError> {
+        let bytes = sealed.strip_prefix(FORM).and_then(|digits| hex::decode(digits).ok());
+        let bytes = bytes.ok_or(SealError::Malformed)?;
+        let opened = Zeroizing::new(self.open_bytes(&signing_bound_to(id), &bytes)?);
+        let text = std::str::from_utf8(&opened).ok().and_then(SigningSecret::parse);
+        text.ok_or(SealError::Malformed)
+    }
+
     /// Seals bytes that are no token, bound to what they are.
     pub(super) fn seal_bytes(&self, what: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
@@ -133,6 +149,11 @@ impl Sealer {
 /// The data a sealed value is bound to: what it is, and whose.
 fn bound_to(id: &TokenId) -> Vec<u8> {
     [b"tollgate token value\0".as_slice(), id.as_str().as_bytes()].concat()
+}
+
+/// The same for a signing secret, so that neither opens as the other.
+fn signing_bound_to(id: &TokenId) -> Vec<u8> {
+    [b"tollgate signing secret\0".as_slice(), id.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -163,6 +184,23 @@ mod tests {
         let kept = sealer.seal(&id(1), &token()).unwrap();
         assert_eq!(sealer.open(&id(2), &kept).unwrap_err(), SealError::WrongKey);
         assert_eq!(Sealer::new(&[2; 32]).open(&id(1), &kept).unwrap_err(), SealError::WrongKey);
+    }
+
+    #[test]
+    fn a_signing_secret_opens_as_what_it_is_and_for_its_token_only() {
+        let sealer = Sealer::new(&[1; 32]);
+        let secret = SigningSecret::from_random([7; 16]);
+        let kept = sealer.seal_signing(&id(1), &secret).unwrap();
+        assert!(!kept.contains("0707") && kept.starts_with(FORM), "{kept}");
+        assert!(sealer.open_signing(&id(1), &kept).unwrap() == secret);
+        assert_eq!(sealer.open_signing(&id(2), &kept).unwrap_err(), SealError::WrongKey);
+        assert_eq!(Sealer::new(&[2; 32]).open_signing(&id(1), &kept).unwrap_err(), SealError::WrongKey);
+        assert_eq!(sealer.open(&id(1), &kept).unwrap_err(), SealError::WrongKey, "it is no token");
+        let of_token = sealer.seal(&id(1), &token()).unwrap();
+        assert_eq!(sealer.open_signing(&id(1), &of_token).unwrap_err(), SealError::WrongKey);
+        for text in ["", "v1:", "v1:zz", "v2:00"] {
+            assert_eq!(sealer.open_signing(&id(1), text).unwrap_err(), SealError::Malformed, "{text}");
+        }
     }
 
     #[test]

@@ -39,12 +39,19 @@ pub struct Retention {
     /// Leases that expired: for so long their node can come back and say what was really spent
     /// (`lease.reclaim_window`).
     pub stranded: Duration,
+    /// The most signatures remembered at once, so that none is good twice. The embedded store counts them all (about
+    /// 60 bytes each); in Redis each second of `x-iex-date` may have a sixteenth of them (about 110 bytes each).
+    pub signatures: usize,
 }
 
 impl Default for Retention {
-    /// 400 days of usage, a day to come back in.
+    /// 400 days of usage, a day to come back in, four million signatures.
     fn default() -> Self {
-        Self { usage: Duration::from_hours(400 * 24), stranded: Duration::from_hours(24) }
+        Self {
+            usage: Duration::from_hours(400 * 24),
+            stranded: Duration::from_hours(24),
+            signatures: 4_000_000,
+        }
     }
 }
 

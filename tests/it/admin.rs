@@ -13,5 +13,6 @@ mod openapi;
 mod pages;
 mod protocol;
 mod receipts;
+mod signing;
 mod tokens;
 mod usage;

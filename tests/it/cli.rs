@@ -3,6 +3,7 @@
 mod check;
 mod failures;
 mod nodes;
+mod sign;
 mod tokens;
 mod tool;
 mod usage;

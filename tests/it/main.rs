@@ -25,6 +25,7 @@ mod prices;
 mod redis_topologies;
 mod refusals;
 mod rooms;
+mod signed;
 mod store_conformance;
 mod streaming;
 mod streams;

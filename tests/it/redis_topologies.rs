@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tollgate::store::Store;
-use tollgate::store::redis::{RedisSettings, RedisStore, RedisTls};
+use tollgate::policy::AccountId;
+use tollgate::policy::signature::Fingerprint;
+use tollgate::store::redis::{Place, RedisServers, RedisSettings, RedisStore, RedisTls};
+use tollgate::store::{Remembered, Sighting, Store};
 
 use crate::harness::client::Ask;
 use crate::harness::gate::{Gate, Plan, Token, limited};
@@ -46,6 +48,31 @@ async fn serves(gate: &mut Gate) {
     }
 }
 
+/// What signed requests need of a store: secrets are found, and each signature is new once, of whatever second it is.
+async fn signs(settings: &RedisSettings) {
+    let store = RedisStore::connect(settings, None).unwrap();
+    let account = AccountId::default_account();
+    let all = store.account_secrets(&account).await.unwrap();
+    assert_eq!(
+        (all.secrets.len(), all.unopened.len()),
+        (0, 1),
+        "the first secret token, which no key opens here"
+    );
+    let use_ = |nonce: u128| {
+        move |n: u8| Sighting {
+            fingerprint: Fingerprint([n; 16]),
+            dated: i64::from(n / 4),
+            life: Duration::from_mins(1),
+            nonce: nonce + u128::from(n),
+        }
+    };
+    for (nonce, expected) in [(1, Remembered::New), (1, Remembered::New), (1000, Remembered::Seen)] {
+        let uses: Vec<_> = (0..200).map(use_(nonce)).collect();
+        let answers = store.remember_signatures(&account, &uses).await.unwrap();
+        assert_eq!(answers, vec![expected; 200]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_rights_in_the_shipped_file_is_enough() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/redis.acl");
@@ -58,6 +85,9 @@ async fn a_user_with_the_rights_in_the_shipped_file_is_enough() {
     let mut gate =
         Plan::new(&upstream).store(&store).env("TOLLGATE_TEST_PASSWORD", "change-me").start().await;
     serves(&mut gate).await;
+    let settings = RedisSettings::new(&format!("redis://127.0.0.1:{}", server.port()));
+    let (username, password) = (Some("tollgate".to_owned()), Some("change-me".to_owned()));
+    signs(&RedisSettings { username, password, timeout: Duration::from_secs(2), ..settings }).await;
     let as_user = ["--user", "tollgate", "--pass", "change-me", "--no-auth-warning"];
     // What only sentinels and clusters make it ask.
     for own in [&["ROLE"][..], &["CLUSTER", "SLOTS"], &["ASKING"], &["SELECT", "1"], &["WAIT", "0", "1"]] {
@@ -181,6 +211,12 @@ async fn a_cluster_is_one_store() {
         assert!(made < 200, "some node keeps no pointer");
     }
     serves(&mut gate).await;
+    let place = |node: &Node| Place { host: "127.0.0.1".to_owned(), port: node.port() };
+    let servers = RedisServers::Cluster { nodes: cluster.masters.iter().map(place).collect() };
+    signs(&RedisSettings { servers, timeout: Duration::from_secs(5), ..RedisSettings::new("") }).await;
+    let keeps_none =
+        |node: &Node| !node.cli(&["--scan", "--pattern", "tg:*:signatures"]).contains("signatures");
+    assert!(!cluster.masters.iter().any(keeps_none), "signatures spread over the nodes");
 
     // The account's slot moves to another master while the gate runs: it follows, and mixes nothing up half-way.
     let read = gate.token(limited(10)).await;

@@ -14,6 +14,7 @@ mod only_embedded;
 mod only_redis;
 mod periods;
 mod records;
+mod signatures;
 mod tokens;
 mod usage;
 mod values;

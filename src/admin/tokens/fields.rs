@@ -21,12 +21,13 @@ const MAX_DOMAINS: usize = 100;
 const MAX_GRANTS: usize = 1000;
 
 /// The fields a client may set.
-pub(super) const SETTABLE: [&str; 12] = [
+pub(super) const SETTABLE: [&str; 13] = [
     "type",
     "nickname",
     "status",
     "expires_at",
     "signed_requests",
+    "replay_protection",
     "core_access",
     "premium_access",
     "datasets",
@@ -132,6 +133,7 @@ fn read_nickname(field: &Field<'_>, problems: &mut Problems) -> Option<String> {
 fn merge_access(object: &Object<'_>, policy: &mut Policy, problems: &mut Problems) {
     let flags = [
         ("signed_requests", &mut policy.signed_requests, false),
+        ("replay_protection", &mut policy.replay_protection, true),
         ("core_access", &mut policy.core_access, true),
         ("premium_access", &mut policy.premium_access, false),
     ];

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use ulid::Ulid;
 
 use crate::admin::problem::Problem;
+use crate::policy::signature::SigningSecret;
 use crate::policy::{Token, TokenId, TokenKind};
 
 /// Gives out ids that sort by age, also those made within one millisecond.
@@ -32,6 +33,11 @@ impl Fresh {
 /// A new token value.
 pub(super) fn value(kind: TokenKind) -> Result<Token, Problem> {
     Ok(Token::from_random(kind, random()?))
+}
+
+/// A new signing secret.
+pub(super) fn signing_secret() -> Result<SigningSecret, Problem> {
+    random().map(SigningSecret::from_random)
 }
 
 fn random() -> Result<[u8; 16], Problem> {

@@ -1,4 +1,4 @@
-//! A token's value: a new one (rotate), and the sealed one shown (reveal). The answers here hold secrets, so nobody
+//! A token's value: a new one (rotate), and the sealed one shown (reveal); a secret that signs for it. The answers here hold secrets, so nobody
 //! may keep them: `Cache-Control: no-store`.
 
 use std::time::Duration;
@@ -9,8 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::view::RevealedView;
-use super::{Id, TokenView, find, fresh, show};
+use super::view::{RevealedView, SigningSecretView};
+use super::{Id, TokenView, etag, find, fresh, show};
 use crate::admin::Shared;
 use crate::admin::auth::Caller;
 use crate::admin::body::Body;
@@ -79,6 +79,72 @@ pub(in crate::admin) async fn rotate(
     Err(too_busy())
 }
 
+/// Makes a signing secret for a token, in the place of the one it may have, and shows it: only this once. Requests of the
+/// token can be signed with it, as with the account's secret tokens.
+#[utoipa::path(post, path = "/v1/tokens/{id}/signing-secret", operation_id = "make_signing_secret", tag = "tokens",
+    params(
+        ("id" = String, Path, description = "The token's id."),
+        ("wait" = Option<String>, Query, description = WAIT),
+        ("If-Match" = Option<String>, Header, description = "The version to build on, in quotes."),
+    ),
+    responses(
+        (status = 200, description = "The signing secret.", body = SigningSecretView,
+         headers(("ETag" = String, description = "The token's version in quotes."))),
+        (status = 404, description = "No such token.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 409, description = "The token is revoked, or there is no master key to seal the secret with.",
+         body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "Somebody else wrote first.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    ))]
+pub(in crate::admin) async fn make_signing_secret(
+    caller: Caller,
+    State(shared): State<Shared>,
+    Id(id): Id,
+    query: Query,
+    if_match: IfMatch,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let wait = query.allow_wait()?;
+    refuse_fields(&body)?;
+    for _ in 0..ATTEMPTS {
+        let stored = find(&shared, &id).await?;
+        if_match.check(stored.policy.version)?;
+        if stored.policy.status == Status::Revoked {
+            let detail = "A revoked token cannot get a signing secret. Create a new token.";
+            return Err(Problem::new(StatusCode::CONFLICT, "token_revoked", detail));
+        }
+        let secret = fresh::signing_secret()?;
+        let (account, version) = (&shared.admin.account, stored.policy.version);
+        match shared.admin.store.put_signing_secret(account, &id, version, &secret).await? {
+            Written::Done { version } => {
+                tracing::info!(by = %caller.token_id, token_id = %id, "a signing secret was made");
+                let view = SigningSecretView {
+                    id: id.to_string(),
+                    signing_secret: secret.expose().to_owned(),
+                    version,
+                    receipt: receipt::collect(&shared, wait).await,
+                };
+                let no_store = [(header::CACHE_CONTROL, "no-store")];
+                return Ok((no_store, [etag(version)], Json(view)).into_response());
+            }
+            Written::Conflict { version } => if_match.retry(version)?,
+            Written::Missing => return Err(Problem::no_token()),
+        }
+    }
+    Err(too_busy())
+}
+
+/// Refuses a body with any field.
+fn refuse_fields(body: &Value) -> Result<(), Problem> {
+    let mut problems = Problems::default();
+    Field::root(body).object(&[], &mut problems);
+    if problems.count() > 0 {
+        return Err(Problem::fields(problems.into_errors()));
+    }
+    Ok(())
+}
+
 fn read_grace(body: &Value) -> Result<Duration, Problem> {
     let mut problems = Problems::default();
     let object = Field::root(body).object(&["grace"], &mut problems);
@@ -110,11 +176,7 @@ pub(in crate::admin) async fn reveal(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     query.allow_none()?;
-    let mut problems = Problems::default();
-    Field::root(&body).object(&[], &mut problems);
-    if problems.count() > 0 {
-        return Err(Problem::fields(problems.into_errors()));
-    }
+    refuse_fields(&body)?;
     let value = shared.admin.store.reveal_token(&shared.admin.account, &id).await?;
     let value = value.ok_or_else(Problem::no_token)?;
     tracing::info!(by = %caller.token_id, token_id = %id, "a token's value was revealed");

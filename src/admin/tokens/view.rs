@@ -48,6 +48,7 @@ impl From<RateLimit> for RateView {
 /// A token.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Token)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in the API")]
 pub(in crate::admin) struct TokenView {
     /// Its public name: what logs, metrics and upstreams see.
     #[schema(example = "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
@@ -71,6 +72,8 @@ pub(in crate::admin) struct TokenView {
     expires_at: Option<String>,
     /// Whether each request needs a signature.
     signed_requests: bool,
+    /// Whether a signature is good only once.
+    replay_protection: bool,
     /// Leave to read core data.
     core_access: bool,
     /// Leave to read premium data.
@@ -112,6 +115,7 @@ impl TokenView {
             created_at: policy.created_at.to_string(),
             expires_at: policy.expires_at.map(|at| at.to_string()),
             signed_requests: policy.signed_requests,
+            replay_protection: policy.replay_protection,
             core_access: policy.core_access,
             premium_access: policy.premium_access,
             datasets: policy.grants.iter().map(GrantView::from).collect(),
@@ -213,4 +217,20 @@ pub(in crate::admin) struct PageView {
 pub(in crate::admin) struct RevealedView {
     /// The value.
     pub(super) token: String,
+}
+
+/// A signing secret.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SigningSecret)]
+pub(in crate::admin) struct SigningSecretView {
+    /// The token it signs for.
+    #[schema(example = "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    pub(super) id: String,
+    /// The secret. It is shown only here.
+    pub(super) signing_secret: String,
+    /// The token's version now.
+    pub(super) version: u64,
+    /// Whether the change is in force everywhere; only in answers to `?wait=`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) receipt: Option<ReceiptView>,
 }

@@ -105,6 +105,7 @@ pub(super) fn token(token: &Value) -> String {
         ("created", text("created_at")),
         ("expires", or("expires_at", "never")),
         ("signed requests", text("signed_requests")),
+        ("replay protection", switch(&text("replay_protection"))),
         ("core access", text("core_access")),
         ("premium access", text("premium_access")),
         ("data sets", list("datasets", grant)),
@@ -120,6 +121,14 @@ pub(super) fn token(token: &Value) -> String {
         shown.push_str(&usage_table(Some(usage)));
     }
     shown
+}
+
+fn switch(flag: &str) -> String {
+    match flag {
+        "true" => "on".to_owned(),
+        "false" => "off".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 fn grant(grant: &Value) -> String {

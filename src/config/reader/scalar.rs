@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Data, Item, Noted, Read, did_you_mean};
 use crate::config::tree::quote;
-use crate::config::units::{format_duration, parse_duration};
+use crate::config::units::{format_duration, format_size, parse_duration, parse_size};
 
 /// A scalar's text, after `${ENV}` was looked up.
 pub(in crate::config) struct Scalar {
@@ -134,6 +134,16 @@ impl Item<'_> {
         }
         let [from, to, found] = [*range.start(), *range.end(), duration].map(format_duration);
         Err(self.refuse(format!("expected a duration from {from} to {to}, found {found}")))
+    }
+
+    /// A size in bytes, in a range.
+    pub(in crate::config) fn size(&self, range: RangeInclusive<u64>) -> Read<u64> {
+        let size = self.try_parse("a size such as 64KiB or 1MiB", parse_size)?;
+        if range.contains(&size) {
+            return Ok(size);
+        }
+        let [from, to, found] = [*range.start(), *range.end(), size].map(format_size);
+        Err(self.refuse(format!("expected a size from {from} to {to}, found {found}")))
     }
 
     /// One of a few words.

@@ -11,6 +11,7 @@ use super::super::{
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
+use crate::policy::signature::SignatureBody;
 use crate::policy::{Credits, LeakedSecret, Operation, Price};
 
 const FOLDER: &str = "tests/config/good";
@@ -80,6 +81,8 @@ fn fills_in_every_default() {
         (&route.price, route.signed, route.keep_encoded_slash),
         (&Price::flat(Credits(1)), false, false)
     );
+    assert_eq!((route.signature_body, route.max_signed_body), (SignatureBody::Strict, 1_048_576));
+    assert_eq!(config.signature_max_skew, Duration::from_mins(5));
     assert!(route.dataset.is_none() && route.batch_separator_param.is_none());
     assert_eq!(operations(route), "GET:read HEAD:read POST:write PUT:write PATCH:write DELETE:delete");
 }
@@ -139,6 +142,9 @@ fn reads_every_key() {
     assert_eq!(files.batch_separator_param.as_deref(), Some("sep"));
     assert_eq!(files.price, Price::flat(Credits(9_007_199_254_740_991)));
     assert_eq!((files.signed, files.keep_encoded_slash), (true, true));
+    assert_eq!((files.signature_body, files.max_signed_body), (SignatureBody::Lenient, 2 << 20));
+    assert_eq!((search.signature_body, search.max_signed_body), (SignatureBody::Strict, 64 << 10));
+    assert_eq!(config.signature_max_skew, Duration::from_secs(30));
     assert_eq!(operations(files), "GET:read POST:read QUERY:read");
     let expected = "GET:read HEAD:read POST:read PUT:write PATCH:write DELETE:write REPORT:read";
     assert_eq!(operations(search), expected);
@@ -218,6 +224,9 @@ fn ships_a_file_that_says_the_defaults() {
     assert_eq!(shipped.shutdown_grace, minimal.shutdown_grace);
     assert_eq!((shipped.outage_grace, shipped.policies), (minimal.outage_grace, minimal.policies));
     assert_eq!(shipped.store.wait_replicas, minimal.store.wait_replicas);
+    assert_eq!(shipped.signature_max_skew, minimal.signature_max_skew);
+    let bounds = |config: &Config| routes(config)[0].max_signed_body;
+    assert_eq!(bounds(&shipped), bounds(&minimal));
     let [shipped_upstream, upstream] = [&shipped, &minimal].map(|config| {
         let mut upstream = config.upstreams["datasets"].clone();
         upstream.servers.clear();

@@ -7,10 +7,11 @@ use tokio::sync::Notify;
 use super::*;
 use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
+use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Pool, TokenKind};
 use crate::store::{
-    Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store,
-    StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
 use crate::telemetry::Metrics;
 
@@ -68,6 +69,24 @@ impl Store for Shelf {
         away()
     }
     async fn reveal_token(&self, _: &AccountId, _: &TokenId) -> Answered<Option<Token>> {
+        away()
+    }
+    async fn put_signing_secret(
+        &self,
+        _: &AccountId,
+        _: &TokenId,
+        _: u64,
+        _: &SigningSecret,
+    ) -> Answered<Written> {
+        away()
+    }
+    async fn signing_secret(&self, _: &AccountId, _: &TokenId) -> Answered<Option<SigningSecret>> {
+        away()
+    }
+    async fn account_secrets(&self, _: &AccountId) -> Answered<AccountSecrets> {
+        away()
+    }
+    async fn remember_signatures(&self, _: &AccountId, _: &[Sighting]) -> Answered<Vec<Remembered>> {
         away()
     }
     async fn mark_seen_in_browser(&self, _: &AccountId, _: &TokenId, _: Timestamp) -> Answered<()> {

@@ -46,6 +46,8 @@ impl Own {
 
 async fn read(session: &mut Session) -> Option<Vec<u8>> {
     let mut body = Vec::new();
+    // A signature over it may be asked for afterwards.
+    session.as_downstream_mut().enable_retry_buffering();
     while let Some(piece) = session.read_request_body().await.ok()? {
         if body.len() + piece.len() > LONGEST {
             return None;

@@ -64,6 +64,12 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
         | Denial::IdempotencyKeyInvalid
         | Denial::IdempotencyKeyReused
         | Denial::SecretTokenLeaked
+        | Denial::SignatureInvalid(_)
+        | Denial::SignatureStale
+        | Denial::SignatureReplayed
+        | Denial::ReplayMemoryFull
+        | Denial::HeldBodiesFull
+        | Denial::BodyTooLarge { .. }
         | Denial::StoreUnavailable => None,
     }
 }

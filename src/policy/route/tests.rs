@@ -17,6 +17,8 @@ fn route(path: &str, dataset: Option<&str>) -> Route {
         price: Price::flat(Credits(1)),
         items: None,
         signed: false,
+        signature_body: crate::policy::signature::SignatureBody::Strict,
+        max_signed_body: 1024,
         keep_encoded_slash: false,
     }
 }

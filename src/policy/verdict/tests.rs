@@ -4,6 +4,7 @@ use super::*;
 use crate::policy::Price;
 use crate::policy::domain::DomainRules;
 use crate::policy::route::{DatasetTemplate, Methods, PathTemplate, Route};
+use crate::policy::signature::{self, BadSignature, SignatureRefusal};
 use crate::policy::target::Target;
 use crate::policy::{AccountId, Grant, TokenId};
 
@@ -33,6 +34,8 @@ fn route(access: Access, dataset: Option<&str>) -> Route {
         price: Price::flat(Credits(3)),
         items: None,
         signed: false,
+        signature_body: crate::policy::signature::SignatureBody::Strict,
+        max_signed_body: 1024,
         keep_encoded_slash: false,
     }
 }
@@ -47,6 +50,7 @@ struct Case {
     from_browser: bool,
     leaked_secret: LeakedSecret,
     now: &'static str,
+    signature: Result<Checked, Denial>,
 }
 
 impl Default for Case {
@@ -60,12 +64,24 @@ impl Default for Case {
             from_browser: false,
             leaked_secret: LeakedSecret::Flag,
             now: "2026-11-24T12:00:00Z",
+            signature: Err(Denial::SignatureMissing),
         }
     }
 }
 
 impl Case {
+    fn permit(&self) -> Permit {
+        self.with_facts(|facts| match judge(facts, &self.policy) {
+            Verdict::Pass(permit) => permit,
+            Verdict::Deny(denial) => panic!("{denial:?}"),
+        })
+    }
+
     fn judge(&self) -> Result<Vec<Note>, Denial> {
+        self.with_facts(|facts| self.judge_by(facts))
+    }
+
+    fn with_facts<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
         let target = Target::parse(self.target.as_bytes(), None).unwrap();
         let errand = self.route.errand(&target, &self.method).unwrap();
         let origins: Vec<&[u8]> = self.origin.iter().map(|origin| origin.as_bytes()).collect();
@@ -76,9 +92,14 @@ impl Case {
             client: None,
             from_browser: self.from_browser,
             leaked_secret: self.leaked_secret,
+            signature: self.signature.as_ref().map_err(Denial::clone),
         };
-        let examined = examine(&facts, &self.policy).into_iter().find_map(|finding| finding.outcome.err());
-        match judge(&facts, &self.policy) {
+        judge(&facts)
+    }
+
+    fn judge_by(&self, facts: &Facts<'_>) -> Result<Vec<Note>, Denial> {
+        let examined = examine(facts, &self.policy).into_iter().find_map(|finding| finding.outcome.err());
+        match judge(facts, &self.policy) {
             Verdict::Pass(permit) => {
                 assert_eq!(examined, None, "explain and the gate disagree");
                 assert_eq!((permit.pool(), permit.cost()), (self.route.access.pool(), Credits(3)));
@@ -175,7 +196,26 @@ fn signed_requests_are_never_let_through_unverified() {
     assert_eq!(Case { policy: secret, ..Case::default() }.judge(), Err(Denial::SignatureMissing));
     let mut signed = route(Access::Core, None);
     signed.signed = true;
-    assert_eq!(Case { route: signed, ..Case::default() }.judge(), Err(Denial::SignatureMissing));
+    assert_eq!(Case { route: signed.clone(), ..Case::default() }.judge(), Err(Denial::SignatureMissing));
+    let refused = [
+        (SignatureRefusal::Stale, Denial::SignatureStale),
+        (SignatureRefusal::Invalid(BadSignature::Mismatch), Denial::SignatureInvalid(BadSignature::Mismatch)),
+    ];
+    for (refusal, denial) in refused {
+        let signature = || Err(Denial::from(refusal));
+        let case = Case { route: signed.clone(), signature: signature(), ..Case::default() };
+        assert_eq!(case.judge(), Err(denial));
+        assert_eq!(Case { signature: signature(), ..Case::default() }.judge(), Ok(vec![]), "nobody asked");
+    }
+    // Whether the body is still to come, the permit says.
+    for (has_body, awaits_body) in [(false, false), (true, true)] {
+        let signature = Ok(signature::checked_example(has_body));
+        let case = Case { route: signed.clone(), signature, ..Case::default() };
+        assert_eq!(case.judge(), Ok(vec![]));
+        assert_eq!(case.permit().awaits_body(), awaits_body);
+        let case = Case { signature: Ok(signature::checked_example(has_body)), ..Case::default() };
+        assert!(!case.permit().awaits_body(), "nobody asked");
+    }
 }
 
 #[test]

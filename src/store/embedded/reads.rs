@@ -7,8 +7,9 @@ use redb::ReadTransaction;
 
 use super::super::keys::parse_pointer;
 use super::super::record::{TokenRecord, parse_account};
+use super::super::seal::Sealer;
 use super::super::usage::{Hours, NOBODY, sort};
-use super::super::{Listed, UsageCell, UsageRow};
+use super::super::{AccountSecrets, Listed, UsageCell, UsageRow};
 use super::tables::{
     ACCOUNTS, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, Stopped, TOKENS, parse_fields,
     read_counter, read_fields, read_token, token_range, unreadable,
@@ -55,6 +56,34 @@ impl Reads {
             });
         }
         Ok(listed)
+    }
+
+    /// Goes through all tokens. Only the texts of secret ones are read, so that takes some tens of milliseconds for a hundred
+    /// thousand; the gate asks only when something was changed.
+    pub(super) fn account_secrets(
+        &self,
+        account: &AccountId,
+        sealer: Option<&Sealer>,
+        now: Timestamp,
+    ) -> Result<AccountSecrets, Stopped> {
+        let tokens = self.0.open_table(TOKENS)?;
+        let (start, end) = token_range(account, None);
+        let is_secret = memchr::memmem::Finder::new(r#""type":"secret""#);
+        let mut all = AccountSecrets::default();
+        for entry in tokens.range(start.as_str()..end.as_str())? {
+            let (name, text) = entry?;
+            if is_secret.find(text.value().as_bytes()).is_none() {
+                continue;
+            }
+            let id = name.value().split_once('/').and_then(|(_, id)| TokenId::parse(id));
+            let fields = parse_fields(text.value()).ok();
+            let record =
+                id.zip(fields).and_then(|(id, fields)| TokenRecord::parse(&fields, account, &id).ok());
+            if let Some(record) = record {
+                record.sign_for_account(sealer, now, &mut all);
+            }
+        }
+        Ok(all)
     }
 
     pub(super) fn account(&self, id: &AccountId) -> Result<Option<Account>, Stopped> {

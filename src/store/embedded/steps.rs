@@ -170,6 +170,25 @@ impl<'txn> Tables<'txn> {
         Ok(Written::Done { version: token.policy.version })
     }
 
+    pub(super) fn put_signing(
+        &mut self,
+        account: &AccountId,
+        id: &TokenId,
+        version: u64,
+        sealed: String,
+    ) -> Result<Written, Stopped> {
+        let name = token_name(account, id);
+        let stored = read_fields(&self.tokens, &name)?;
+        let edits = Fields::from([("signing".to_owned(), sealed)]);
+        let (text, version) = match put(&name, stored, edits, version)? {
+            Ok(done) => done,
+            Err(undone) => return Ok(undone),
+        };
+        self.tokens.insert(name.as_str(), text.as_str())?;
+        self.token_changed(account, id, version)?;
+        Ok(Written::Done { version })
+    }
+
     pub(super) fn mark_seen_in_browser(&mut self, name: &str, at: Timestamp) -> Result<(), Stopped> {
         let Some(mut fields) = read_fields(&self.tokens, name)? else { return Ok(()) };
         match fields.get_mut("seen_in_browser_at") {

@@ -47,6 +47,8 @@ struct RawGrant {
 struct RawFormer {
     digest: String,
     until: i64,
+    #[serde(default)]
+    sealed: String,
 }
 
 /// What a record says by not having a field that came later.
@@ -60,8 +62,8 @@ struct Reader<'f>(&'f Fields);
 impl<'f> Reader<'f> {
     /// A reader of fields that are exactly those of the table.
     fn new(fields: &'f Fields, table: &[(&str, ChangedBy)]) -> Result<Self, BadRecord> {
-        let absent = |name: &str| !fields.contains_key(name) && later(name).is_none();
-        if let Some((missing, _)) = table.iter().find(|(name, _)| absent(name)) {
+        let is_missing = |name: &str| !fields.contains_key(name) && later(name).is_none();
+        if let Some((missing, _)) = table.iter().find(|(name, _)| is_missing(name)) {
             return Err(BadRecord::new(missing, "is missing"));
         }
         let unknown = fields.keys().find(|name| !table.iter().any(|(known, _)| known == name));
@@ -70,11 +72,8 @@ impl<'f> Reader<'f> {
     }
 
     fn text(&self, field: &str) -> Result<&'f str, BadRecord> {
-        self.0
-            .get(field)
-            .map(String::as_str)
-            .or_else(|| later(field))
-            .ok_or_else(|| BadRecord::new(field, "is missing"))
+        let found = self.0.get(field).map(String::as_str).or_else(|| later(field));
+        found.ok_or_else(|| BadRecord::new(field, "is missing"))
     }
 
     fn read<T>(
@@ -178,7 +177,8 @@ impl<'f> Reader<'f> {
         let raw: Vec<RawFormer> = self.json("former")?;
         let former = |raw: &RawFormer| {
             let digest = TokenDigest::parse_hex(&raw.digest)?;
-            Some(Former { digest, until: Timestamp::from_microsecond(raw.until).ok()? })
+            let sealed = Some(raw.sealed.clone()).filter(|sealed| !sealed.is_empty());
+            Some(Former { digest, until: Timestamp::from_microsecond(raw.until).ok()?, sealed })
         };
         let read: Option<_> = raw.iter().map(former).collect();
         read.ok_or_else(|| BadRecord::new("former", "holds what is no digest or no time"))
@@ -194,6 +194,7 @@ impl<'f> Reader<'f> {
             created_at: self.time("created_at")?,
             expires_at: self.maybe("expires_at", |fields| fields.time("expires_at"))?,
             signed_requests: self.flag("signed_requests")?,
+            replay_protection: self.flag("replay_protection")?,
             core_access: self.flag("core_access")?,
             premium_access: self.flag("premium_access")?,
             grants: self.grants()?,
@@ -233,7 +234,9 @@ impl TokenRecord {
         if matches!(&kept, Kept::Clear(token) if token.digest() != digest) {
             return Err(BadRecord::new("digest", "is not the digest of `token`"));
         }
-        Ok(Self { policy, digest, kept, former: fields.former()? })
+        let signing = fields.text("signing")?;
+        let signing = Some(signing.to_owned()).filter(|sealed| !sealed.is_empty());
+        Ok(Self { policy, digest, kept, former: fields.former()?, signing })
     }
 }
 

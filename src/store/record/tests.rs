@@ -54,7 +54,7 @@ prop_compose! {
     fn any_policy()(
         id in any::<u128>(), account in "[a-z0-9_-]{1,64}", secret in any::<bool>(), nickname in any::<String>(),
         status in prop::sample::select(vec![Status::Active, Status::Disabled, Status::Revoked]),
-        created_at in any_time(), expires_at in prop::option::of(any_time()), flags in any::<[bool; 4]>(),
+        created_at in any_time(), expires_at in prop::option::of(any_time()), flags in any::<[bool; 5]>(),
         grants in any_grants(), allowed_domains in any_domains(), credit_limit in any_pair(), rate_limit in any_rate(),
     )(
         version in 1..=MAX_CREDITS, seen_in_browser_at in prop::option::of(any_time()),
@@ -63,13 +63,13 @@ prop_compose! {
         grants in Just(grants), allowed_domains in Just(allowed_domains), credit_limit in Just(credit_limit),
         rate_limit in Just(rate_limit),
     ) -> Policy {
-        let [signed_requests, core_access, premium_access, enforce] = flags;
+        let [signed_requests, replay_protection, core_access, premium_access, enforce] = flags;
         Policy {
             id: TokenId::from_ulid(ulid::Ulid(id)),
             account: AccountId::parse(&account).unwrap(),
             kind: if secret { TokenKind::Secret } else { TokenKind::Publishable },
             domain_mode: if enforce { DomainMode::Enforce } else { DomainMode::Report },
-            nickname, status, created_at, expires_at, signed_requests, core_access, premium_access, grants,
+            nickname, status, created_at, expires_at, signed_requests, replay_protection, core_access, premium_access, grants,
             allowed_domains, credit_limit, rate_limit, version, seen_in_browser_at,
         }
     }
@@ -84,8 +84,10 @@ fn any_record() -> impl Strategy<Value = TokenRecord> {
         let former = former.into_iter().map(|(bits, until)| Former {
             digest: Token::from_random(policy.kind, bits).digest(),
             until: Timestamp::from_microsecond(i64::from(until) * 1_000_003).unwrap(),
+            sealed: until.is_multiple_of(2).then(|| "v1:00".to_owned()),
         });
         record.former = former.collect();
+        record.signing = sealed.then(|| "v1:ab".to_owned());
         record
     })
 }
@@ -124,9 +126,9 @@ proptest! {
     #[test]
     fn a_record_that_lacks_any_field_or_has_one_more_is_unreadable(record in any_record(), name in "[a-z_]{1,12}") {
         let (account, id) = (&record.policy.account, &record.policy.id);
-        for (field, _) in TOKEN_FIELDS {
+        for (field, _) in TOKEN_FIELDS.iter().filter(|(field, _)| !LATER_FIELDS.iter().any(|(later, _)| later == field)) {
             let mut fields = record.to_fields();
-            fields.remove(field);
+            fields.remove(*field);
             let problem = TokenRecord::parse(&fields, account, id).unwrap_err().to_string();
             prop_assert_eq!(problem, format!("`{field}` is missing"));
         }
@@ -138,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn no_junk_in_any_field_makes_a_panic_or_shows_a_token(record in any_record(), junk in any::<String>(), at in 0usize..23) {
+    fn no_junk_in_any_field_makes_a_panic_or_shows_a_token(record in any_record(), junk in any::<String>(), at in 0usize..25) {
         let token = Token::from_random(TokenKind::Secret, [0xab; 16]);
         for junk in [junk.clone(), format!("{junk}{}", token.expose()), format!("[\"{}\"]", token.expose())] {
             let mut fields = record.to_fields();
@@ -165,6 +167,7 @@ fn a_put_writes_what_the_table_says() {
         "status",
         "expires_at",
         "signed_requests",
+        "replay_protection",
         "core_access",
         "premium_access",
         "datasets",
@@ -187,6 +190,24 @@ fn the_table_in_the_docs_is_the_table_in_the_code() {
     let documented: Vec<_> = rows.map(|(name, rest)| (name, rest.contains("| yes |"))).collect();
     let coded: Vec<_> = TOKEN_FIELDS.iter().map(|(name, by)| (*name, *by == ChangedBy::Put)).collect();
     assert_eq!(documented, coded);
+}
+
+#[test]
+fn a_record_from_before_there_was_signing_is_protected_and_has_no_secret() {
+    let policy = Policy::new(
+        TokenId::from_ulid(ulid::Ulid(1)),
+        AccountId::default_account(),
+        TokenKind::Publishable,
+        Timestamp::UNIX_EPOCH,
+    );
+    let value = Token::from_random(TokenKind::Publishable, [1; 16]);
+    let mut fields = TokenRecord::new(None, &policy, &value).unwrap().to_fields();
+    for (field, _) in LATER_FIELDS {
+        fields.remove(field);
+    }
+    let read = TokenRecord::parse(&fields, &policy.account, &policy.id).unwrap();
+    assert_eq!((&read.policy, read.policy.replay_protection, read.signing), (&policy, true, None));
+    assert_eq!(parse_policy(&fields), Ok(policy));
 }
 
 #[test]

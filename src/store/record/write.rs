@@ -41,6 +41,7 @@ pub(in crate::store) fn policy_fields(policy: &Policy) -> Fields {
         ("created_at", policy.created_at.to_string()),
         ("expires_at", text(policy.expires_at)),
         ("signed_requests", policy.signed_requests.to_string()),
+        ("replay_protection", policy.replay_protection.to_string()),
         ("core_access", policy.core_access.to_string()),
         ("premium_access", policy.premium_access.to_string()),
         ("datasets", json!(datasets).to_string()),
@@ -62,8 +63,13 @@ pub(in crate::store) fn value_fields(record: &TokenRecord) -> Fields {
         Kept::Sealed(sealed) => (String::new(), sealed.clone()),
         Kept::Nothing => (String::new(), String::new()),
     };
-    let entry =
-        |former: &Former| json!({ "digest": former.digest.to_hex(), "until": former.until.as_microsecond() });
+    let entry = |former: &Former| {
+        let (digest, until) = (former.digest.to_hex(), former.until.as_microsecond());
+        match &former.sealed {
+            Some(sealed) => json!({ "digest": digest, "until": until, "sealed": sealed }),
+            None => json!({ "digest": digest, "until": until }),
+        }
+    };
     let former: Vec<_> = record.former.iter().map(entry).collect();
     fields([
         ("digest", record.digest.to_hex()),
@@ -78,6 +84,7 @@ impl TokenRecord {
     pub(in crate::store) fn to_fields(&self) -> Fields {
         let mut all = policy_fields(&self.policy);
         all.extend(value_fields(self));
+        all.insert("signing".to_owned(), self.signing.clone().unwrap_or_default());
         all
     }
 }

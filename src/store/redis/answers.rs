@@ -8,7 +8,7 @@ use redis::{FromRedisValue, Value};
 use ulid::Ulid;
 
 use super::super::record::Fields;
-use super::super::{NodeId, NodeReport, Paced, StoreError, Written};
+use super::super::{NodeId, NodeReport, Paced, Remembered, StoreError, Written};
 use crate::ledger::lease::{Grant, Reserved};
 use crate::ledger::pace::LONGEST_HOLD;
 use crate::ledger::{Counter, Slot};
@@ -151,6 +151,19 @@ pub(super) fn paced(answer: Value) -> Result<Paced, StoreError> {
 pub(super) fn number(answer: Value, what: &str) -> Result<u64, StoreError> {
     let number = Option::<u64>::from_redis_value(answer).map_err(|_| strange(what))?;
     Ok(number.unwrap_or(0))
+}
+
+/// What `remember.lua` answers to so many signatures.
+pub(super) fn remembered(answer: Value, signatures: usize) -> Result<Vec<Remembered>, StoreError> {
+    words(answer, "remember.lua", |words| {
+        let read = |word: &&str| match *word {
+            "new" => Some(Remembered::New),
+            "seen" => Some(Remembered::Seen),
+            "full" => Some(Remembered::Full),
+            _ => None,
+        };
+        words.iter().map(read).collect::<Option<Vec<_>>>().filter(|all| all.len() == signatures)
+    })
 }
 
 /// What `nodes.lua` lists, in order of the nodes' names.

@@ -5,10 +5,12 @@
 //! number of clients reached") would stay its answer for ever, and a connection that only times out, as one to a
 //! machine that is gone does, would be kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -335,6 +337,30 @@ impl Link {
         Ok(answer.unwrap_or(Ok(Value::Nil))?)
     }
 
+    /// Runs a script some times, each call wherever its keys are: those of one place in one pipeline, all places at once.
+    pub(super) async fn run_anywhere(
+        &self,
+        script: &Script,
+        calls: Vec<Cmd>,
+        again: Again,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut places: HashMap<Option<u16>, (Vec<usize>, Vec<Cmd>)> = HashMap::new();
+        for (at, call) in calls.into_iter().enumerate() {
+            let mut alone = Pipeline::with_capacity(1);
+            alone.add_command(call.clone());
+            let (order, calls) = places.entry(self.way.slot_of(&alone)).or_default();
+            order.push(at);
+            calls.push(call);
+        }
+        let (orders, calls): (Vec<_>, Vec<_>) = places.into_values().unzip();
+        let answers = all(calls.into_iter().map(|calls| self.run(script, calls, again)).collect()).await;
+        let mut ordered = BTreeMap::new();
+        for (order, answers) in orders.into_iter().zip(answers) {
+            ordered.extend(order.into_iter().zip(answers?));
+        }
+        Ok(ordered.into_values().collect())
+    }
+
     /// Runs a script some times, and makes it known to the server first where it is not. In a cluster all calls belong to
     /// one slot.
     pub(super) async fn run(
@@ -373,6 +399,23 @@ impl Link {
         let copies = if more == Copies::One { copies } else { more };
         Ok((answers.into_iter().collect::<Result<_, _>>()?, copies))
     }
+}
+
+/// Waits for all of them, side by side.
+async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        let mut left = false;
+        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(ready) => *output = Some(ready),
+                Poll::Pending => left = true,
+            }
+        }
+        if left { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 fn is_of_connection(error: &RedisError) -> bool {

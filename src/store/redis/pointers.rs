@@ -98,6 +98,7 @@ impl RedisStore {
             self.keys.token(&policy.account, &policy.id),
             self.keys.tokens(&policy.account),
             self.keys.epoch(&policy.account),
+            self.keys.secrets(&policy.account),
         ];
         keys.extend(account.map(|account| self.keys.account(&account.id)));
         let of_account: Vec<_> = account.map(account_fields).map(flat).into_iter().flatten().collect();
@@ -106,6 +107,7 @@ impl RedisStore {
             token.digest.to_hex(),
             policy.version.to_string(),
             self.keys.events(&policy.account),
+            policy.kind.as_str().to_owned(),
             of_account.len().to_string(),
         ];
         args.extend(of_account);

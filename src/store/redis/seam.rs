@@ -12,13 +12,14 @@ use super::events::recall_text;
 use super::link::{Again, Failure};
 use super::{Account, RedisStore};
 use crate::ledger::lease::Reserved;
+use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 use crate::store::record::{
     ACCOUNT_FIELDS, Kept, TOKEN_FIELDS, TokenRecord, account_fields, edited, parse_account, policy_fields,
 };
 use crate::store::{
-    Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store,
-    StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
 
 #[async_trait]
@@ -99,6 +100,40 @@ impl Store for RedisStore {
     async fn reveal_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<Token>, StoreError> {
         let Some(record) = self.token(account, id).await?.1 else { return Ok(None) };
         Ok(Some(record.reveal(self.sealer.as_ref())?))
+    }
+
+    async fn put_signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+        version: u64,
+        secret: &SigningSecret,
+    ) -> Result<Written, StoreError> {
+        self.run_put_signing_secret(account, id, version, secret).await
+    }
+
+    async fn signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+    ) -> Result<Option<SigningSecret>, StoreError> {
+        let Some(record) = self.token(account, id).await?.1 else { return Ok(None) };
+        Ok(record.signing_secret(self.sealer.as_ref())?)
+    }
+
+    async fn account_secrets(&self, account: &AccountId) -> Result<AccountSecrets, StoreError> {
+        self.read_account_secrets(account).await
+    }
+
+    async fn remember_signatures(
+        &self,
+        account: &AccountId,
+        sightings: &[Sighting],
+    ) -> Result<Vec<Remembered>, StoreError> {
+        if sightings.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.run_remember(account, sightings).await
     }
 
     async fn mark_seen_in_browser(

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tollgate::ledger::lease::Reserved;
 use tollgate::policy::record::Account;
+use tollgate::policy::signature::SigningSecret;
 use tollgate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 use tollgate::store::embedded::EmbeddedStore;
 use tollgate::store::{
-    Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Reserve, Settlement, Store,
-    StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
+    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
 };
 
 /// How the store behaves.
@@ -159,6 +160,40 @@ impl Store for MoodyStore {
     async fn reveal_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<Token>, StoreError> {
         self.ready().await?;
         self.inner.reveal_token(account, id).await
+    }
+
+    async fn put_signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+        version: u64,
+        secret: &SigningSecret,
+    ) -> Result<Written, StoreError> {
+        self.ready().await?;
+        self.inner.put_signing_secret(account, id, version, secret).await
+    }
+
+    async fn signing_secret(
+        &self,
+        account: &AccountId,
+        id: &TokenId,
+    ) -> Result<Option<SigningSecret>, StoreError> {
+        self.ready().await?;
+        self.inner.signing_secret(account, id).await
+    }
+
+    async fn account_secrets(&self, account: &AccountId) -> Result<AccountSecrets, StoreError> {
+        self.ready().await?;
+        self.inner.account_secrets(account).await
+    }
+
+    async fn remember_signatures(
+        &self,
+        account: &AccountId,
+        sightings: &[Sighting],
+    ) -> Result<Vec<Remembered>, StoreError> {
+        self.ready().await?;
+        self.inner.remember_signatures(account, sightings).await
     }
 
     async fn mark_seen_in_browser(

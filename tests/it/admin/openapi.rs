@@ -102,6 +102,7 @@ fn every_operation_says_who_may_call_and_what_may_come_back() {
             "POST /v1/tokens",
             "POST /v1/tokens/{id}/reveal",
             "POST /v1/tokens/{id}/rotate",
+            "POST /v1/tokens/{id}/signing-secret",
         ]
     );
 }

@@ -39,6 +39,7 @@ fn a_new_token_has_the_documented_fields_and_defaults() {
             "created_at",
             "expires_at",
             "signed_requests",
+            "replay_protection",
             "core_access",
             "premium_access",
             "datasets",
@@ -61,7 +62,8 @@ fn a_new_token_has_the_documented_fields_and_defaults() {
     assert_eq!(
         rest,
         json!({"type": "publishable", "nickname": "", "status": "active", "expires_at": null,
-               "signed_requests": false, "core_access": true, "premium_access": false, "datasets": [],
+               "signed_requests": false, "replay_protection": true, "core_access": true,
+               "premium_access": false, "datasets": [],
                "allowed_domains": [], "domain_mode": "enforce", "credit_limit": {"core": null, "premium": null},
                "rate_limit": null, "seen_in_browser_at": null, "version": 1})
     );

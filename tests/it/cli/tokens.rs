@@ -25,6 +25,8 @@ fn every_flag_of_create_arrives_in_its_field() {
         "--expires-in",
         "90d",
         "--signed-requests",
+        "--replay-protection",
+        "off",
         "--core-access",
         "false",
         "--premium-access",
@@ -56,6 +58,7 @@ fn every_flag_of_create_arrives_in_its_field() {
         ("type", json!("publishable")),
         ("nickname", json!("Customer XYZ")),
         ("signed_requests", json!(true)),
+        ("replay_protection", json!(false)),
         ("core_access", json!(false)),
         ("premium_access", json!(true)),
         (
@@ -102,7 +105,7 @@ fn every_flag_of_edit_sets_or_clears_its_field() {
     let id = run(&desk, &["token", "create", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
     books::report(&desk, 1, books::FAR_AHEAD);
     // (flags, field, what it is then)
-    let table: [(&[&str], &str, Value); 18] = [
+    let table: [(&[&str], &str, Value); 20] = [
         (&["--nickname", "New name"], "nickname", json!("New name")),
         (&["--status", "disabled"], "status", json!("disabled")),
         (&["--status", "active"], "status", json!("active")),
@@ -110,6 +113,8 @@ fn every_flag_of_edit_sets_or_clears_its_field() {
         (&["--no-expiry"], "expires_at", Value::Null),
         (&["--signed-requests", "true"], "signed_requests", json!(true)),
         (&["--signed-requests", "false"], "signed_requests", json!(false)),
+        (&["--replay-protection", "off"], "replay_protection", json!(false)),
+        (&["--replay-protection", "on"], "replay_protection", json!(true)),
         (
             &["--dataset", "MY/CARS:delete"],
             "datasets",
@@ -228,6 +233,11 @@ fn values_are_rotated_revealed_and_revoked() {
     assert!(rotated.err.contains("secret-token"), "it says where the old value may stand: {}", rotated.err);
     let rotated = rotated.json();
     assert_ne!(rotated["token"], token["token"]);
+    let made = run(&desk, &["token", "signing-secret", id]).expect(0).says(&["keep the secret now"]);
+    assert!(made.out.starts_with("ss_") && made.out.trim_end().len() == 35, "{made:?}");
+    let made = run(&desk, &["token", "signing-secret", id, "--json"]).expect(0).json();
+    assert!(made["signing_secret"].as_str().unwrap().starts_with("ss_"), "{made}");
+    run(&desk, &["token", "signing-secret", id, "--if-version", "1"]).expect(1);
     let revealed = run(&desk, &["token", "reveal", id, "--json"]).expect(0).json();
     assert_eq!(revealed, json!({"token": rotated["token"]}));
     let revoked = run(&desk, &["token", "revoke", id]).expect(0).out;

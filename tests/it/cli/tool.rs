@@ -16,7 +16,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         Self {
             code: output.status.code().expect("the command was killed"),
             out: String::from_utf8(output.stdout).unwrap(),

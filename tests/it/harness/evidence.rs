@@ -18,13 +18,26 @@ pub(crate) fn add(name: &str, bytes: &[u8]) {
     file.write_all(bytes).and_then(|()| file.write_all(b"\n")).expect("to keep evidence");
 }
 
-/// Nothing with the shape of a token may stand in `bytes`.
+/// Nothing with the shape of a token, and no signature, may stand in `bytes`.
 pub(crate) fn assert_sealed(name: &str, bytes: &[u8]) {
-    if let Some(found) = find_token(bytes)
-        && !std::thread::panicking()
-    {
+    if std::thread::panicking() {
+        return;
+    }
+    if let Some(found) = find_token(bytes) {
         panic!("law 7: {name} holds a token at byte {found}");
     }
+    if let Some(found) = find_signature(bytes) {
+        panic!("law 7: {name} holds a signature at byte {found}");
+    }
+}
+
+/// A signature as it stands in `Authorization`.
+fn find_signature(bytes: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"Signature=";
+    let is_one = |window: &[u8]| {
+        window.strip_prefix(NAME).is_some_and(|value| value.iter().all(u8::is_ascii_hexdigit))
+    };
+    bytes.windows(NAME.len() + 64).position(is_one)
 }
 
 pub(crate) fn find_token(bytes: &[u8]) -> Option<usize> {

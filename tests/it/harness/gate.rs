@@ -34,6 +34,8 @@ const ROUTES: &str = r#"
   - {path: "/{version}/data/{workspace}/{dataset}/**", upstream: datasets, access: dataset, dataset: "{workspace}/{dataset}", batch_separator_param: batchSeparator}
   - {path: "/{version}/keep/{dataset}/**", upstream: datasets, access: core, encoded_slash: keep}
   - {path: "/{version}/signed/**", upstream: datasets, access: core, signed: true}
+  - {path: "/{version}/lenient/**", upstream: datasets, access: core, signed: true, signature_body: lenient}
+  - {path: "/{version}/small/**", upstream: datasets, access: core, signed: true, max_signed_body: 1KiB}
 "#;
 
 impl Plan {

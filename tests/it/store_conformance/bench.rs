@@ -353,6 +353,7 @@ async fn everything_in(server: &RedisServer) -> Vec<u8> {
         let read: &[&str] = match kind.as_str() {
             "string" => &["GET", &key],
             "hash" => &["HGETALL", &key],
+            "set" => &["SMEMBERS", &key],
             "zset" => &["ZRANGE", &key, "0", "-1"],
             other => panic!("a key of type {other}"),
         };

@@ -26,7 +26,7 @@ const fn days(days: u64) -> Duration {
 }
 
 fn keeping(usage: Duration, stranded: Duration) -> Retention {
-    Retention { usage, stranded }
+    Retention { usage, stranded, ..Retention::default() }
 }
 
 fn signed(time: Duration) -> SignedDuration {

@@ -14,6 +14,7 @@ use tollgate::store::{Paced, Written};
 use super::bench::{Bench, Takes as _, account_id, charge, limit, new_value, rows, sealer, settlement};
 
 mod keeping;
+mod signatures;
 
 #[tokio::test]
 async fn opening_again_finds_everything() {

@@ -16,6 +16,7 @@ use crate::harness::redis_server::{Options, RedisServer};
 
 mod copies;
 mod leases;
+mod signatures;
 
 fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
     let settings = RedisSettings { timeout, ..RedisSettings::new(&server.url()) };
@@ -295,6 +296,7 @@ async fn keys_are_named_as_documented_and_leases_end_by_themselves() {
         "tg:{default}:account".to_owned(),
         "tg:{default}:epoch".to_owned(),
         "tg:{default}:leases".to_owned(),
+        "tg:{default}:secrets".to_owned(),
         format!("tg:{{default}}:token:{first}"),
         format!("tg:{{default}}:token:{id}"),
         "tg:{default}:tokens".to_owned(),

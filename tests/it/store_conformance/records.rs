@@ -60,6 +60,7 @@ const SPOILS: &[(&str, Option<&str>, &str)] = &[
     ("digest", Some("00"), "`digest` is not a digest"),
     ("token", Some(""), "`token` is not a publishable token"),
     ("sealed", Some("v1:00"), "`sealed` is not empty"),
+    ("replay_protection", Some(""), "`replay_protection` is not true or false"),
     ("former", Some("{}"), "`former` is not of its form"),
     ("former", Some(r#"[{"digest": "xyz", "until": 1}]"#), "`former` holds"),
 ];

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
+use jiff::Timestamp;
+
+use super::super::signatures::Signatures;
 use super::super::writer::Writer;
 use super::super::{Clock, EmbeddedStore};
 use super::*;
@@ -83,7 +86,9 @@ fn store_on_disk(path: &Path, full: &Arc<AtomicBool>) -> EmbeddedStore {
     let retention = Retention::default();
     let writer = Writer::start(Arc::clone(&file), Clock::system(), retention, events.clone()).unwrap();
     let nodes = super::super::nodes::Nodes::default();
-    EmbeddedStore { file, writer, sealer: None, clock: Clock::system(), events, nodes, retention }
+    let signatures = Signatures::open(path, retention.signatures, Timestamp::UNIX_EPOCH).unwrap();
+    let clock = Clock::system();
+    EmbeddedStore { file, writer, sealer: None, clock, events, nodes, retention, signatures }
 }
 
 fn account_and_token() -> (Account, Policy, Token) {

@@ -192,10 +192,11 @@ async fn a_lease_is_granted_only_when_the_replicas_have_it() {
 
 #[tokio::test]
 async fn usage_and_marks_end_by_themselves() {
+    let kept = |usage, stranded| Retention { usage, stranded, ..Retention::default() };
     for retention in [
         Retention::default(),
-        Retention { usage: Duration::from_hours(31 * 24), stranded: Duration::from_mins(10) },
-        Retention { usage: Duration::from_hours(3650 * 24), stranded: Duration::from_hours(30 * 24) },
+        kept(Duration::from_hours(31 * 24), Duration::from_mins(10)),
+        kept(Duration::from_hours(3650 * 24), Duration::from_hours(30 * 24)),
     ] {
         keys_end_when_they_say_nothing_any_more(retention).await;
     }
