@@ -59,6 +59,24 @@ async fn tells_every_refusal_of_a_request_as_the_original_does() {
 }
 
 #[tokio::test]
+async fn tells_a_signature_that_is_not_right_as_the_original_does() {
+    let (upstream, mut gate) = gate().await;
+    let token = gate.token(json!({"signed_requests": true})).await;
+    let stale = format!(
+        "IEX-HMAC-SHA256 Credential={}/20240115/iex_request, SignedHeaders=host;x-iex-date, Signature={}",
+        token.value,
+        "0".repeat(64)
+    );
+    for (what, authorization) in
+        [("stale", stale.as_str()), ("no signature at all", "IEX-HMAC-SHA256 nonsense")]
+    {
+        let ask = Ask::get(&token.on(DATA)).header("x-iex-date", "20240115T123045Z");
+        let answer = gate.ask(ask.header("Authorization", authorization)).await;
+        assert_refused(&upstream, &answer, 403, "Hashed authorization is invalid", what);
+    }
+}
+
+#[tokio::test]
 async fn tells_every_refusal_of_a_policy_as_the_original_does() {
     let (upstream, mut gate) = gate().await;
     let no_leave = "The requested data requires permission to access.";

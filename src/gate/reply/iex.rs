@@ -39,6 +39,9 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
         }
         Denial::TokenDisabled => Some((403, "The provided API token has been disabled")),
         Denial::SignatureMissing => Some((401, "Hashed token authorization is required")),
+        Denial::SignatureInvalid(_) | Denial::SignatureStale | Denial::SignatureReplayed => {
+            Some((403, "Hashed authorization is invalid"))
+        }
         Denial::DomainDenied(_) => Some((
             401,
             "The referer in the request header is not allowed. Please check the associated domain(s) for this API key",
@@ -64,9 +67,6 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
         | Denial::IdempotencyKeyInvalid
         | Denial::IdempotencyKeyReused
         | Denial::SecretTokenLeaked
-        | Denial::SignatureInvalid(_)
-        | Denial::SignatureStale
-        | Denial::SignatureReplayed
         | Denial::ReplayMemoryFull
         | Denial::HeldBodiesFull
         | Denial::BodyTooLarge { .. }
