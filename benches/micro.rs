@@ -91,6 +91,7 @@ fn judge_pass(bencher: Bencher<'_, '_>, grants: usize) {
         client: None,
         from_browser: true,
         leaked_secret: LeakedSecret::Flag,
+        outside_browser: false,
         signature: Err(Denial::SignatureMissing),
     };
     let policy = policy(grants);

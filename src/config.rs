@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::policy::LeakedSecret;
 use crate::policy::route::RouteTable;
+use crate::policy::{LeakedSecret, OutsideBrowser};
 
 mod cors;
 mod document;
@@ -62,6 +62,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
+    /// What a publishable token without a browser's signal leads to.
+    pub outside_browser: OutsideBrowser,
     /// How the client's address is told to the upstream.
     pub forwarded: Forwarded,
     /// What browsers are told.

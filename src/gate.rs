@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::ledger::journal::{Journal, JournalError};
 use crate::policy::route::{Route, RouteTable};
 use crate::policy::signature::BodyDigest;
-use crate::policy::{AccountId, Denial, LeakedSecret, Note, Policy, TokenId};
+use crate::policy::{AccountId, Denial, LeakedSecret, Note, OutsideBrowser, Policy, TokenId};
 use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
 use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics};
@@ -86,6 +86,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
+    /// What a publishable token without a browser's signal leads to.
+    pub outside_browser: OutsideBrowser,
     /// What cross-origin pages may do.
     pub cors: CorsSettings,
     /// Which headers tell an upstream of the client.
@@ -573,6 +575,7 @@ impl Gate {
         for note in notes {
             match note {
                 Note::DomainReported(_) => self.metrics.domain_reported(),
+                Note::PublishableOutsideBrowser => self.metrics.publishable_outside_browser(),
                 Note::SecretFromBrowser => {
                     self.metrics.secret_from_browser();
                     if let Some(policy) = policy {

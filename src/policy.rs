@@ -27,5 +27,6 @@ pub use denial::Denial;
 pub use record::{DomainMode, Policy, Status};
 pub use token::{AccountId, Token, TokenDigest, TokenId, TokenKind};
 pub use verdict::{
-    Check, Facts, Finding, LeakedSecret, Note, Permit, Verdict, asks_for_signature, examine, judge,
+    Check, Facts, Finding, LeakedSecret, Note, OutsideBrowser, Permit, Verdict, asks_for_signature, examine,
+    judge,
 };

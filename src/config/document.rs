@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
 use super::{AccessLog, Config, Dialect, Forwarded, Listener, keeping, listeners, routes, store, upstreams};
-use crate::policy::LeakedSecret;
 use crate::policy::signature::DEFAULT_MAX_SKEW;
+use crate::policy::{LeakedSecret, OutsideBrowser};
 
 pub(super) const KEYS: Keys = Keys {
     known: &[
@@ -24,6 +24,7 @@ pub(super) const KEYS: Keys = Keys {
         "master_key",
         "trusted_proxies",
         "leaked_secret",
+        "publishable_outside_browser",
         "forwarded",
         "cors",
         "access_log",
@@ -41,6 +42,9 @@ pub(super) const KEYS: Keys = Keys {
 };
 
 const LEAKED: [(&str, LeakedSecret); 2] = [("flag", LeakedSecret::Flag), ("refuse", LeakedSecret::Refuse)];
+
+const OUTSIDE_BROWSER: [(&str, OutsideBrowser); 2] =
+    [("ignore", OutsideBrowser::Ignore), ("report", OutsideBrowser::Report)];
 
 const FORWARDED: [(&str, Forwarded); 4] = [
     ("none", Forwarded::None),
@@ -73,6 +77,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let master_key = fields.or("master_key", None, Item::optional_secret);
     let trusted_proxies = fields.or("trusted_proxies", Vec::new(), read_networks);
     let leaked_secret = fields.or("leaked_secret", LeakedSecret::default(), |item| item.choice(&LEAKED));
+    let outside_browser = fields
+        .or("publishable_outside_browser", OutsideBrowser::default(), |item| item.choice(&OUTSIDE_BROWSER));
     let forwarded = fields.or("forwarded", Forwarded::default(), |item| item.choice(&FORWARDED));
     let cors = fields.or("cors", Cors::default(), cors::read);
     let access_log = fields.or("access_log", AccessLog::Stdout, read_access_log);
@@ -104,6 +110,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         master_key: master_key?,
         trusted_proxies: trusted_proxies?,
         leaked_secret: leaked_secret?,
+        outside_browser: outside_browser?,
         forwarded: forwarded?,
         cors: cors?,
         access_log: access_log?,

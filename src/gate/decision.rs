@@ -23,7 +23,7 @@ use crate::policy::route::{Errand, Route};
 use crate::policy::signature::{BodyDigest, Checked, DATE_HEADER, RawRequest};
 use crate::policy::target::{BadTarget, Target};
 use crate::policy::{
-    Denial, Facts, Note, Policy, Token, TokenKind, Verdict, asks_for_signature, judge, query,
+    Denial, Facts, Note, OutsideBrowser, Policy, Token, TokenKind, Verdict, asks_for_signature, judge, query,
 };
 
 /// What a decision needs to ask.
@@ -98,6 +98,8 @@ impl<'g> Judge<'g> {
             client: trail.client,
             from_browser: trail.from_browser,
             leaked_secret: self.settings.leaked_secret,
+            outside_browser: self.settings.outside_browser == OutsideBrowser::Report
+                && outside_browser(request),
             signature: signature.as_ref().map_err(Denial::clone),
         };
         match judge(&facts, &policy) {
@@ -234,6 +236,13 @@ fn denial_of(problem: CredentialProblem) -> Denial {
         CredentialProblem::Ambiguous => Denial::TokenAmbiguous,
         CredentialProblem::Invalid => Denial::TokenInvalid,
     }
+}
+
+/// Whether nothing says that a browser made the request.
+pub(super) fn outside_browser(request: &Request<'_>) -> bool {
+    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    let signals = [http::header::ORIGIN, http::header::REFERER, SEC_FETCH_SITE];
+    !signals.iter().any(|name| request.headers.contains_key(name))
 }
 
 /// A browser shows itself by an `Origin`, a secret token in a query by its place (`policy.md`, "Tokens").

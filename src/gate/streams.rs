@@ -178,6 +178,7 @@ impl Open {
             client: case.client,
             from_browser: case.from_browser,
             leaked_secret,
+            outside_browser: false,
             // A signature is good for the request that began the stream; what this says is not looked at.
             signature: Err(Denial::SignatureMissing),
         };

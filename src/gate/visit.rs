@@ -222,6 +222,7 @@ fn note_name(note: Note) -> &'static str {
     match note {
         Note::DomainReported(_) => "domain_reported",
         Note::SecretFromBrowser => "secret_from_browser",
+        Note::PublishableOutsideBrowser => "publishable_outside_browser",
     }
 }
 

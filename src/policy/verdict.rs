@@ -25,6 +25,16 @@ pub enum LeakedSecret {
     Refuse,
 }
 
+/// What a publishable token leads to that comes without a browser's signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OutsideBrowser {
+    /// Nothing: servers may use publishable tokens.
+    #[default]
+    Ignore,
+    /// It is answered, and reported.
+    Report,
+}
+
 /// All that is known of a request when its policy is at hand.
 #[derive(Debug)]
 pub struct Facts<'a> {
@@ -40,6 +50,8 @@ pub struct Facts<'a> {
     pub from_browser: bool,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
+    /// Nothing in it looks like a browser (no `Origin`, `Referer`, `Sec-Fetch-Site`), and that is to be reported.
+    pub outside_browser: bool,
     /// What checking its signature led to, where that was asked for ([`asks_for_signature`]).
     pub signature: Result<&'a Checked, Denial>,
 }
@@ -56,6 +68,8 @@ pub enum Note {
     DomainReported(DomainRefusal),
     /// A secret token came from a browser.
     SecretFromBrowser,
+    /// A publishable token came with no signal of a browser.
+    PublishableOutsideBrowser,
 }
 
 /// Leave to charge and forward one request. Only [`judge`] makes one, so a request that nobody judged does not
@@ -181,6 +195,9 @@ fn check_token(facts: &Facts<'_>, policy: &Policy) -> Result<Option<Note>, Denia
     }
     if policy.expires_at.is_some_and(|expiry| facts.now >= expiry) {
         return Err(Denial::TokenExpired);
+    }
+    if policy.kind == TokenKind::Publishable && facts.outside_browser {
+        return Ok(Some(Note::PublishableOutsideBrowser));
     }
     let leaked = policy.kind == TokenKind::Secret && facts.from_browser;
     match (leaked, facts.leaked_secret) {

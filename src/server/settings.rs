@@ -22,6 +22,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
         },
         trusted_proxies: config.trusted_proxies.clone(),
         leaked_secret: config.leaked_secret,
+        outside_browser: config.outside_browser,
         cors: CorsSettings { allow_headers: config.cors.allow_headers.clone(), max_age: config.cors.max_age },
         forwarded: match config.forwarded {
             ConfiguredForwarded::None => Forwarded::None,

@@ -27,6 +27,7 @@ pub struct Metrics {
     store_errors: IntCounterVec,
     domain_reported: IntCounter,
     secret_from_browser: IntCounter,
+    publishable_outside_browser: IntCounter,
     log_lines_dropped: IntGauge,
     leased: IntGauge,
     policies: IntGauge,
@@ -112,6 +113,10 @@ impl Metrics {
             "tollgate_secret_from_browser_total",
             "Requests with a secret token that came from a browser",
         )?;
+        let publishable_outside_browser = counter(
+            "tollgate_publishable_outside_browser_total",
+            "Requests with a publishable token and no signal of a browser; counted with publishable_outside_browser: report",
+        )?;
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
@@ -136,6 +141,7 @@ impl Metrics {
             store_errors,
             domain_reported,
             secret_from_browser,
+            publishable_outside_browser,
             log_lines_dropped,
             leased,
             policies,
@@ -190,6 +196,11 @@ impl Metrics {
     /// A request passed only because its token's domains are not enforced.
     pub fn domain_reported(&self) {
         self.domain_reported.inc();
+    }
+
+    /// A publishable token came with no signal of a browser.
+    pub fn publishable_outside_browser(&self) {
+        self.publishable_outside_browser.inc();
     }
 
     /// A secret token came from a browser.

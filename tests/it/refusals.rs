@@ -307,6 +307,25 @@ async fn a_secret_token_from_a_browser_is_answered_and_flagged() {
 }
 
 #[tokio::test]
+async fn a_publishable_token_outside_a_browser_is_reported_where_the_operator_wants_it() {
+    let upstream = Upstream::start().await;
+    for (extra, counted) in [("", 0), ("publishable_outside_browser: report", 1)] {
+        let mut gate = Plan::new(&upstream).extra(extra).start().await;
+        let token = gate.token(json!({})).await;
+        let signals = [None, Some(("Origin", "https://a.example")), Some(("Sec-Fetch-Site", "same-origin"))];
+        for signal in signals {
+            let ask = Ask::get(&token.on(DATA));
+            let ask = signal.into_iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+            assert_eq!(gate.ask(ask).await.status, 200);
+        }
+        assert_eq!(gate.metric("tollgate_publishable_outside_browser_total").await, counted, "{extra}");
+        crate::harness::wait_for("the log", || async { gate.access_log().len() == 3 }).await;
+        let noted = |line: &serde_json::Value| line["notes"] == json!(["publishable_outside_browser"]);
+        assert_eq!(gate.access_log().iter().filter(|line| noted(line)).count() as u64, counted);
+    }
+}
+
+#[tokio::test]
 async fn a_secret_token_from_a_browser_is_refused_where_the_operator_wants_it() {
     let upstream = Upstream::start().await;
     let gate = Plan::new(&upstream).extra("leaked_secret: refuse").start().await;

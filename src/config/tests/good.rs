@@ -12,7 +12,7 @@ use super::super::{
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
 use crate::policy::signature::SignatureBody;
-use crate::policy::{Credits, LeakedSecret, Operation, Price};
+use crate::policy::{Credits, LeakedSecret, Operation, OutsideBrowser, Price};
 
 const FOLDER: &str = "tests/config/good";
 
@@ -58,7 +58,7 @@ fn fills_in_every_default() {
     assert_eq!(config.store.prefix, "tg:");
     assert_eq!(config.dialect, Dialect::Standard);
     assert!(config.master_key.is_none() && config.trusted_proxies.is_empty());
-    assert_eq!(config.leaked_secret, LeakedSecret::Flag);
+    assert_eq!((config.leaked_secret, config.outside_browser), (LeakedSecret::Flag, OutsideBrowser::Ignore));
     assert_eq!(config.forwarded, Forwarded::XForwarded);
     assert_eq!(config.cors.max_age, Duration::from_mins(10));
     let headers =
@@ -111,6 +111,7 @@ fn reads_every_key() {
     let trusted: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(trusted, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]);
     assert_eq!((config.leaked_secret, config.forwarded), (LeakedSecret::Refuse, Forwarded::Both));
+    assert_eq!(config.outside_browser, OutsideBrowser::Report);
     assert_eq!(config.cors.allow_headers, ["accept", "x-custom-*"]);
     assert_eq!(config.cors.max_age, Duration::ZERO);
     assert_eq!(config.access_log, AccessLog::File("tests/config/good/logs/access.log".into()));

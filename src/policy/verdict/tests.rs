@@ -49,6 +49,7 @@ struct Case {
     origin: Option<&'static str>,
     from_browser: bool,
     leaked_secret: LeakedSecret,
+    outside_browser: bool,
     now: &'static str,
     signature: Result<Checked, Denial>,
 }
@@ -63,6 +64,7 @@ impl Default for Case {
             origin: None,
             from_browser: false,
             leaked_secret: LeakedSecret::Flag,
+            outside_browser: false,
             now: "2026-11-24T12:00:00Z",
             signature: Err(Denial::SignatureMissing),
         }
@@ -92,6 +94,7 @@ impl Case {
             client: None,
             from_browser: self.from_browser,
             leaked_secret: self.leaked_secret,
+            outside_browser: self.outside_browser,
             signature: self.signature.as_ref().map_err(Denial::clone),
         };
         judge(&facts)
@@ -241,6 +244,9 @@ fn a_secret_token_from_a_browser_is_flagged_or_refused() {
     assert_eq!(with(TokenKind::Secret, LeakedSecret::Flag), Ok(vec![Note::SecretFromBrowser]));
     assert_eq!(with(TokenKind::Secret, LeakedSecret::Refuse), Err(Denial::SecretTokenLeaked));
     assert_eq!(with(TokenKind::Publishable, LeakedSecret::Refuse), Ok(vec![]));
+    let outside = |kind| Case { policy: policy(kind), outside_browser: true, ..Case::default() }.judge();
+    assert_eq!(outside(TokenKind::Publishable), Ok(vec![Note::PublishableOutsideBrowser]));
+    assert_eq!(outside(TokenKind::Secret), Ok(vec![]));
 }
 
 #[test]
