@@ -97,7 +97,9 @@ async fn abandon(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid) {
     meter.open.fetch_add(1, Ordering::AcqRel);
     let nothing = [Settlement { key: slot.key(lease), spent: Credits(0), cells: Vec::new() }];
     // A record that cannot be read granted nothing.
-    while settle_once(&meter, &nothing).await == Err(Denial::StoreUnavailable) {}
+    while meter.line.call("settle", |store| store.settle(&nothing)).await == Err(Denial::StoreUnavailable) {
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
     meter.journal.forget(lease);
     meter.open.fetch_sub(1, Ordering::AcqRel);
 }
@@ -131,36 +133,24 @@ pub(super) async fn cover(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid, 
 /// Settles what an earlier run of this node left, exactly as its journal says.
 pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
     let count = recovered.len();
-    let mut left: Vec<(Ulid, Settlement)> = recovered
-        .into_iter()
-        .map(|left| (left.entry.lease, settlement(key_of(left.entry), &left.cells)))
-        .collect();
-    let mut at_once = BATCH;
+    let mut left: Vec<Settlement> =
+        recovered.into_iter().map(|left| settlement(key_of(left.entry), &left.cells)).collect();
     while !left.is_empty() {
         let (mut later, mut unreadable) = (Vec::new(), false);
-        for chunk in left.chunks(at_once) {
-            let settlements: Vec<Settlement> =
-                chunk.iter().map(|(_, settlement)| settlement.clone()).collect();
-            match settle_once(&meter, &settlements).await {
-                Ok(()) => {
-                    for (lease, _) in chunk {
-                        meter.journal.forget(*lease);
-                    }
-                    meter.open.fetch_sub(chunk.len() as u64, Ordering::AcqRel);
-                }
-                Err(denial) => {
+        for chunk in left.chunks(BATCH) {
+            for (settlement, settled) in chunk.iter().zip(settle_each(&meter, chunk).await) {
+                if let Err(denial) = settled {
                     unreadable |= denial != Denial::StoreUnavailable;
-                    later.extend_from_slice(chunk);
+                    later.push(settlement.clone());
+                } else {
+                    meter.journal.forget(settlement.key.lease.0);
+                    meter.open.fetch_sub(1, Ordering::AcqRel);
                 }
             }
         }
         left = later;
-        // A record that cannot be read holds up nobody but itself; the true figure waits for its repair.
-        if unreadable {
-            if at_once == 1 {
-                tokio::time::sleep(UNREADABLE).await;
-            }
-            at_once = 1;
+        if !left.is_empty() {
+            tokio::time::sleep(if unreadable { UNREADABLE } else { TRY_AGAIN }).await;
         }
     }
     if count > 0 {
@@ -168,13 +158,19 @@ pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
     }
 }
 
-/// One call, with a pause when the store cannot be asked.
-async fn settle_once(meter: &Arc<Meter>, settlements: &[Settlement]) -> Result<(), Denial> {
-    let answer = meter.line.call("settle", |store| store.settle(settlements)).await;
-    if answer == Err(Denial::StoreUnavailable) {
-        tokio::time::sleep(TRY_AGAIN).await;
+/// Settles all in one call, and says what came of each. One record that cannot be read fails the call of all: then each
+/// is asked for alone, so that it holds up nobody but itself; its true figure waits in the journal for its repair.
+async fn settle_each(meter: &Arc<Meter>, settlements: &[Settlement]) -> Vec<Result<(), Denial>> {
+    let call = async |part| meter.line.call("settle", |store| store.settle(part)).await;
+    let answer = call(settlements).await;
+    if settlements.len() == 1 || matches!(answer, Ok(()) | Err(Denial::StoreUnavailable)) {
+        return vec![answer; settlements.len()];
     }
-    answer
+    let mut each = Vec::with_capacity(settlements.len());
+    for settlement in settlements {
+        each.push(call(std::slice::from_ref(settlement)).await);
+    }
+    each
 }
 
 fn settlement(key: LeaseKey, cells: &[Cell]) -> Settlement {
@@ -233,26 +229,18 @@ async fn settle(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
     let of =
         |(slot, lease): &(Arc<PurseSlot>, Ulid)| settlement(slot.key(*lease), &meter.journal.cells(*lease));
     let settlements: Vec<Settlement> = leases.iter().map(of).collect();
-    let answer = meter.line.call("settle", |store| store.settle(&settlements)).await;
-    for ((slot, lease), settlement) in leases.iter().zip(&settlements) {
-        // One record that cannot be read fails the call of all: then each is asked for alone.
-        let alone = match &answer {
-            Err(denial) if *denial != Denial::StoreUnavailable && leases.len() > 1 => {
-                let alone = std::slice::from_ref(settlement);
-                &meter.line.call("settle", |store| store.settle(alone)).await
-            }
-            answer => answer,
-        };
-        match alone {
+    let settled = settle_each(meter, &settlements).await;
+    for (((slot, lease), settlement), settled) in leases.iter().zip(&settlements).zip(settled) {
+        match settled {
             Ok(()) => {
                 meter.journal.forget(*lease);
                 slot.settled(*lease, settlement.spent.0);
             }
-            Err(Denial::StoreUnavailable) => slot.failed(*lease),
-            // The journal keeps the true figure until the record can be read again.
-            Err(_) => {
+            Err(denial) => {
                 slot.failed(*lease);
-                slot.pause(meter.now() + micros(UNREADABLE));
+                if denial != Denial::StoreUnavailable {
+                    slot.pause(meter.now() + micros(UNREADABLE));
+                }
             }
         }
     }

@@ -73,6 +73,14 @@ struct State {
     paused_until: Micros,
 }
 
+impl State {
+    /// Whether a refusal is remembered for whoever is short of that much, or asks ahead.
+    fn is_hopeless(&self, short: Option<u64>, now: Micros) -> bool {
+        let exhausted = self.exhausted.as_ref();
+        exhausted.is_some_and(|(need, _, until)| now < *until && short.unwrap_or(1) >= *need)
+    }
+}
+
 /// One purse of this node.
 pub(super) struct PurseSlot {
     account: AccountId,
@@ -126,9 +134,8 @@ impl PurseSlot {
         }
         let drawn = state.purse.draw(cost, now);
         let short = (drawn == Draw::Short).then_some(cost);
-        let exhausted = state.exhausted.as_ref();
-        let hopeless = exhausted.is_some_and(|(need, _, until)| now < *until && short.unwrap_or(1) >= *need);
-        let more = if hopeless || cut { None } else { state.purse.wish_more(short, now) };
+        let more =
+            if cut || state.is_hopeless(short, now) { None } else { state.purse.wish_more(short, now) };
         (drawn, more)
     }
 
@@ -143,10 +150,7 @@ impl PurseSlot {
         let drawn = drawn.map(|(lease, credits, ends)| Drawn { lease, credits, ends });
         let got = drawn.as_ref().map_or(0, |drawn| drawn.credits);
         let short = (got < need).then(|| need - got);
-        let exhausted = state.exhausted.as_ref();
-        let hopeless =
-            exhausted.is_some_and(|(least, _, until)| now < *until && short.unwrap_or(1) >= *least);
-        let more = if hopeless { None } else { state.purse.wish_more(short, now) };
+        let more = if state.is_hopeless(short, now) { None } else { state.purse.wish_more(short, now) };
         let more = more.map(|wish| match wish {
             Wish::Reserve { want: usual, need } => Wish::Reserve { want: usual.max(want - got), need },
             other => other,
