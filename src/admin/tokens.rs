@@ -1,5 +1,7 @@
 //! Tokens: list, create, read, edit, revoke. Their values (rotate, reveal) are in [`values`].
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
@@ -112,7 +114,7 @@ pub(super) async fn create(
     shared.admin.store.create_token(&policy, &value).await?;
     let location = HeaderValue::from_str(&format!("/v1/tokens/{}", policy.id));
     let view = TokenView::new(&policy, Some(value.expose().to_owned()));
-    let mut response = show(policy.version, view.with_receipt(receipt::collect(&shared, wait).await));
+    let mut response = show_changed(&shared, wait, policy.version, view).await;
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
@@ -173,7 +175,7 @@ pub(super) async fn edit(
     let wait = query.allow_wait()?;
     let now = (shared.admin.now)();
     let (version, view) = change(&shared, &id, &if_match, |policy| fields::merge(&body, policy, now)).await?;
-    Ok(show(version, view.with_receipt(receipt::collect(&shared, wait).await)))
+    Ok(show_changed(&shared, wait, version, view).await)
 }
 
 /// Revokes a token, for good. Its record stays, so that its usage stays known. Revoked again, nothing happens.
@@ -202,7 +204,7 @@ pub(super) async fn revoke(
     let wait = query.allow_wait()?;
     let revoked = |policy: &Policy| Ok(Policy { status: Status::Revoked, ..policy.clone() });
     let (version, view) = change(&shared, &id, &if_match, revoked).await?;
-    Ok(show(version, view.with_receipt(receipt::collect(&shared, wait).await)))
+    Ok(show_changed(&shared, wait, version, view).await)
 }
 
 /// Writes what `edit` makes of a token. A write that is too late is tried again on what is stored then, if the
@@ -236,6 +238,11 @@ async fn change(
 
 pub(super) async fn find(shared: &Shared, id: &TokenId) -> Result<StoredToken, Problem> {
     shared.admin.store.get_token(&shared.admin.account, id).await?.ok_or_else(Problem::no_token)
+}
+
+/// Shows a token that was just written, with the receipt if one was asked for.
+async fn show_changed(shared: &Shared, wait: Option<Duration>, version: u64, view: TokenView) -> Response {
+    show(version, view.with_receipt(receipt::collect(shared, wait).await))
 }
 
 fn show(version: u64, view: TokenView) -> Response {

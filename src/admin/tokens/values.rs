@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::view::{RevealedView, SigningSecretView};
-use super::{Id, TokenView, etag, find, fresh, show};
+use super::{Id, TokenView, etag, find, fresh, show_changed};
 use crate::admin::Shared;
 use crate::admin::auth::Caller;
 use crate::admin::body::Body;
@@ -21,8 +21,8 @@ use crate::admin::query::{Query, WAIT};
 use crate::admin::receipt;
 use crate::admin::schema::RotateFields;
 use crate::config::units::parse_duration;
-use crate::policy::{Policy, Status};
-use crate::store::Written;
+use crate::policy::{Policy, Status, TokenId};
+use crate::store::{StoredToken, Written};
 
 /// The longest grace of a replaced value.
 const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
@@ -57,20 +57,16 @@ pub(in crate::admin) async fn rotate(
     let wait = query.allow_wait()?;
     let grace = read_grace(&body)?;
     for _ in 0..ATTEMPTS {
-        let stored = find(&shared, &id).await?;
+        let detail = "A revoked token cannot get a new value. Create a new token.";
+        let stored = find_unrevoked(&shared, &id, &if_match, detail).await?;
         let version = stored.policy.version;
-        if_match.check(version)?;
-        if stored.policy.status == Status::Revoked {
-            let detail = "A revoked token cannot get a new value. Create a new token.";
-            return Err(Problem::new(StatusCode::CONFLICT, "token_revoked", detail));
-        }
         let value = fresh::value(stored.policy.kind)?;
         match shared.admin.store.rotate_token(&shared.admin.account, &id, version, &value, grace).await? {
             Written::Done { version } => {
                 // Only the old value was seen in a browser; the store forgets it with the rotation.
                 let policy = Policy { version, seen_in_browser_at: None, ..stored.policy };
                 let view = TokenView::new(&policy, Some(value.expose().to_owned()));
-                return Ok(show(version, view.with_receipt(receipt::collect(&shared, wait).await)));
+                return Ok(show_changed(&shared, wait, version, view).await);
             }
             Written::Conflict { version } => if_match.retry(version)?,
             Written::Missing => return Err(Problem::no_token()),
@@ -108,12 +104,8 @@ pub(in crate::admin) async fn make_signing_secret(
     let wait = query.allow_wait()?;
     refuse_fields(&body)?;
     for _ in 0..ATTEMPTS {
-        let stored = find(&shared, &id).await?;
-        if_match.check(stored.policy.version)?;
-        if stored.policy.status == Status::Revoked {
-            let detail = "A revoked token cannot get a signing secret. Create a new token.";
-            return Err(Problem::new(StatusCode::CONFLICT, "token_revoked", detail));
-        }
+        let detail = "A revoked token cannot get a signing secret. Create a new token.";
+        let stored = find_unrevoked(&shared, &id, &if_match, detail).await?;
         let secret = fresh::signing_secret()?;
         let (account, version) = (&shared.admin.account, stored.policy.version);
         match shared.admin.store.put_signing_secret(account, &id, version, &secret).await? {
@@ -133,6 +125,21 @@ pub(in crate::admin) async fn make_signing_secret(
         }
     }
     Err(too_busy())
+}
+
+/// The token as it is stored, in the version that the client builds on; `detail` is for one that is revoked.
+async fn find_unrevoked(
+    shared: &Shared,
+    id: &TokenId,
+    if_match: &IfMatch,
+    detail: &str,
+) -> Result<StoredToken, Problem> {
+    let stored = find(shared, id).await?;
+    if_match.check(stored.policy.version)?;
+    if stored.policy.status == Status::Revoked {
+        return Err(Problem::new(StatusCode::CONFLICT, "token_revoked", detail));
+    }
+    Ok(stored)
 }
 
 /// Refuses a body with any field.
