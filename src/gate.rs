@@ -338,10 +338,7 @@ impl Gate {
     ///
     /// # Errors
     /// Without a [`Pass`] nothing is sent (law 9).
-    #[expect(
-        clippy::unused_async,
-        reason = "a Pingora phase is async; later checks of the body will wait here"
-    )]
+    #[expect(clippy::unused_async, reason = "a Pingora phase is async")]
     pub async fn upstream_request_filter(
         &self,
         session: &mut Session,
@@ -544,13 +541,8 @@ impl Gate {
 
     /// Takes this node's report back: it serves nobody any more, so no receipt has to wait for it.
     async fn say_farewell(&self) {
-        let report = NodeReport {
-            node: self.node,
-            epoch: *self.epoch.borrow(),
-            seen_at: jiff::Timestamp::UNIX_EPOCH,
-            leased: self.meter.leased(),
-            name: self.settings.node_name.clone(),
-        };
+        let (epoch, name) = (*self.epoch.borrow(), &self.settings.node_name);
+        let report = NodeReport::new(self.node, epoch, self.meter.leased(), name);
         let account = AccountId::default_account();
         let told =
             self.line.call("report_node", |store| store.report_node(&account, &report, Duration::ZERO));

@@ -255,6 +255,11 @@ pub struct NodeReport {
 }
 
 impl NodeReport {
+    /// What a node says of itself now; the store writes down when.
+    pub fn new(node: NodeId, epoch: u64, leased: Credits, name: &str) -> Self {
+        Self { node, epoch, seen_at: Timestamp::UNIX_EPOCH, leased, name: name.to_owned() }
+    }
+
     /// A node that has not reported for so long is silent: gone, or cut off and serving by what it knows.
     pub const SILENT_AFTER: Duration = Duration::from_secs(10);
 

@@ -23,9 +23,8 @@ pub struct CorsSettings {
 /// The response headers a page may read.
 const EXPOSED: &str =
     "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After";
-/// The same of a response that carries the original service's.
-const EXPOSED_IEX: &str = "X-Credits-Used, X-Credits-Remaining, X-Request-Id, RateLimit, RateLimit-Policy, Retry-After, \
-                           iexcloud-credits-used, iexcloud-messages-used, iexcloud-premium-credits-used, \
+/// And the original service's, of a response that carries them.
+const EXPOSED_IEX: &str = "iexcloud-credits-used, iexcloud-messages-used, iexcloud-premium-credits-used, \
                            iexcloud-premium-messages-used";
 
 /// The response headers that are the gate's to write.
@@ -94,9 +93,12 @@ pub(super) fn decorate(response: &mut ResponseHeader, origin: Option<&HeaderValu
     }
     if let Some(origin) = origin {
         response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
-        let exposed =
-            if response.headers.contains_key("iexcloud-credits-used") { EXPOSED_IEX } else { EXPOSED };
-        response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed)?;
+        if response.headers.contains_key("iexcloud-credits-used") {
+            let exposed = [EXPOSED, ", ", EXPOSED_IEX].concat();
+            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed)?;
+        } else {
+            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
+        }
     }
     let varies = |value: &HeaderValue| {
         let names = value.to_str().unwrap_or_default();

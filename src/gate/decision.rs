@@ -98,8 +98,7 @@ impl<'g> Judge<'g> {
             client: trail.client,
             from_browser: trail.from_browser,
             leaked_secret: self.settings.leaked_secret,
-            outside_browser: self.settings.outside_browser == OutsideBrowser::Report
-                && outside_browser(request),
+            outside_browser: self.reports_outside_browser(request),
             signature: signature.as_ref().map_err(Denial::clone),
         };
         match judge(&facts, &policy) {
@@ -129,6 +128,14 @@ impl<'g> Judge<'g> {
                 }
             }
         }
+    }
+
+    /// Whether nothing says that a browser made the request, where the operator wants that reported.
+    pub(super) fn reports_outside_browser(&self, request: &Request<'_>) -> bool {
+        const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+        let signals = [http::header::ORIGIN, http::header::REFERER, SEC_FETCH_SITE];
+        self.settings.outside_browser == OutsideBrowser::Report
+            && !signals.iter().any(|name| request.headers.contains_key(name))
     }
 
     /// Step 6, as far as that is possible without the body.
@@ -236,13 +243,6 @@ fn denial_of(problem: CredentialProblem) -> Denial {
         CredentialProblem::Ambiguous => Denial::TokenAmbiguous,
         CredentialProblem::Invalid => Denial::TokenInvalid,
     }
-}
-
-/// Whether nothing says that a browser made the request.
-pub(super) fn outside_browser(request: &Request<'_>) -> bool {
-    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-    let signals = [http::header::ORIGIN, http::header::REFERER, SEC_FETCH_SITE];
-    !signals.iter().any(|name| request.headers.contains_key(name))
 }
 
 /// A browser shows itself by an `Origin`, a secret token in a query by its place (`policy.md`, "Tokens").

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
 use super::Gate;
-use super::decision::{Located, credential, from_browser, note_errand, outside_browser};
+use super::decision::{Located, credential, from_browser, note_errand};
 use super::explanation::{Explainer, Explanation, Question, Step};
 use super::facts::{Request, announces_body};
 use super::own::Endpoint;
@@ -18,7 +18,7 @@ use crate::policy::cost::Rest;
 use crate::policy::route::Errand;
 use crate::policy::signature::Checked;
 use crate::policy::{
-    Check, Denial, Facts, Limit, Note, OutsideBrowser, Policy, Token, TokenKind, asks_for_signature, examine,
+    Check, Denial, Facts, Limit, Note, Policy, Token, TokenKind, asks_for_signature, examine,
 };
 use crate::store::{Counted, StoreError};
 
@@ -139,8 +139,7 @@ impl Gate {
             client: request.peer,
             from_browser: found.from_browser,
             leaked_secret: self.settings.leaked_secret,
-            outside_browser: self.settings.outside_browser == OutsideBrowser::Report
-                && outside_browser(request),
+            outside_browser: self.judge().reports_outside_browser(request),
             signature: signature.as_ref().map_err(Denial::clone),
         };
         for finding in examine(&facts, policy) {

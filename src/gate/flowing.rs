@@ -24,7 +24,7 @@ use crate::policy::tally::{BodyKind, Flow, is_encoded};
 pub(super) fn may_stream(route: &Route, headers: &HeaderMap) -> bool {
     let asks = |value: &header::HeaderValue| {
         let find = |name: &[u8]| memchr::memmem::find(value.as_bytes(), name).is_some();
-        value.len() >= 8 && (find(b"event-stream") || find(b"ndjson") || find(b"json") && find(b"jsonl"))
+        value.len() >= 8 && (find(b"event-stream") || find(b"ndjson") || find(b"jsonl"))
     };
     route.price.form().per_event.is_some()
         || headers.get(header::ACCEPT).is_some_and(asks)

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
@@ -165,13 +164,7 @@ impl Watch {
     }
 
     async fn report(&self) {
-        let report = NodeReport {
-            node: self.node,
-            epoch: *self.epoch.borrow(),
-            seen_at: Timestamp::UNIX_EPOCH,
-            leased: self.meter.leased(),
-            name: self.name.clone(),
-        };
+        let report = NodeReport::new(self.node, *self.epoch.borrow(), self.meter.leased(), &self.name);
         let told = |store| report_to(store, &self.account, &report, self.report_life);
         let _ = self.line.call("report_node", told).await;
     }

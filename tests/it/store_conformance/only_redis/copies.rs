@@ -81,15 +81,19 @@ fn keep(call: &[u8], caught: &mut (Option<LeaseId>, Vec<u8>)) -> bool {
     true
 }
 
-#[tokio::test]
-async fn a_late_copy_of_a_reserve_that_was_refused_grants_nothing() {
-    let server = RedisServer::start();
-    let relay = Relay::to(&server).await;
+fn store_behind(relay: &Relay) -> RedisStore {
     let settings = RedisSettings {
         timeout: Duration::from_secs(10),
         ..RedisSettings::new(&format!("redis://{}", relay.address))
     };
-    let store = RedisStore::connect(&settings, Some(sealer())).unwrap();
+    RedisStore::connect(&settings, Some(sealer())).unwrap()
+}
+
+#[tokio::test]
+async fn a_late_copy_of_a_reserve_that_was_refused_grants_nothing() {
+    let server = RedisServer::start();
+    let relay = Relay::to(&server).await;
+    let store = store_behind(&relay);
     let (policy, _) = furnish(&store).await;
     let all = charge(&policy.id, Pool::Core, 1000);
     assert!(matches!(store.take(&all).await.unwrap(), Reserved::Granted(_)));
@@ -108,11 +112,7 @@ async fn a_late_copy_of_a_reserve_that_was_refused_grants_nothing() {
 async fn a_late_copy_of_a_reserve_that_was_granted_leases_nothing_more() {
     let server = RedisServer::start();
     let relay = Relay::to(&server).await;
-    let settings = RedisSettings {
-        timeout: Duration::from_secs(10),
-        ..RedisSettings::new(&format!("redis://{}", relay.address))
-    };
-    let store = RedisStore::connect(&settings, Some(sealer())).unwrap();
+    let store = store_behind(&relay);
     let (policy, _) = furnish(&store).await;
     store.take(&charge(&policy.id, Pool::Core, 0)).await.unwrap();
     for settled_before in [false, true] {
