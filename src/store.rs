@@ -16,10 +16,12 @@ use crate::policy::{AccountId, Credits, Operation, Policy, Pool, Token, TokenDig
 
 pub mod embedded;
 pub mod keys;
+pub mod people;
 pub mod record;
 pub mod redis;
 pub mod seal;
 pub mod snapshot;
+pub mod trail;
 mod usage;
 
 pub use usage::{Counted, Retention};

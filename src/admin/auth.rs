@@ -1,9 +1,10 @@
-//! Who may use the admin API: an active, unexpired secret token of the account, as `Authorization: Bearer sk_…`.
+//! Who may use the admin API: an active, unexpired secret token of the account, as `Authorization: Bearer sk_…`, or a
+//! session of the console.
 //!
 //! The middleware here guards every path under `/v1`, also those that lead nowhere. A handler takes the [`Caller`] as
 //! an argument, so one that somehow runs without the middleware is refused all the same (law 9).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -15,14 +16,36 @@ use jiff::Timestamp;
 use super::Shared;
 use super::problem::Problem;
 use crate::policy::domain::Page;
-use crate::policy::{DomainMode, Policy, Status, Token, TokenId, TokenKind};
+use crate::policy::{DomainMode, Policy, Status, Token, TokenKind};
+use crate::store::people::Role;
+use crate::store::trail::Actor;
 
-/// The secret token that a request was let in by.
+/// Who asks, and what they may do. A session of the console brings one along in the request's extensions, where nothing
+/// that came over the wire can put one; every other request shows a secret token.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
-    /// Its public name, for the log.
-    pub(super) token_id: TokenId,
+pub(crate) struct Caller {
+    /// Who asks.
+    pub(crate) actor: Actor,
+    /// What they may do; a secret token may do everything.
+    pub(crate) role: Role,
+    /// From where they ask.
+    pub(crate) client: Option<IpAddr>,
 }
+
+impl Caller {
+    /// A viewer sees everything but secrets, and changes nothing.
+    fn check_may(&self, request: &Request) -> Result<(), Problem> {
+        let looks = request.method().is_safe() || request.uri().path() == EXPLAIN;
+        if self.role == Role::Admin || looks {
+            return Ok(());
+        }
+        let detail = "A viewer sees everything but secrets, and changes nothing; an admin can do this.";
+        Err(Problem::new(StatusCode::FORBIDDEN, "role_denied", detail))
+    }
+}
+
+/// Asks what would be, and changes nothing.
+const EXPLAIN: &str = "/v1/explain";
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
@@ -46,7 +69,12 @@ pub(super) async fn require_secret_token(
         return next.run(request).await;
     }
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    match authenticate(&shared, request.headers(), client).await {
+    let brought = request.extensions().get::<Caller>().cloned();
+    let caller = match brought {
+        Some(caller) => Ok(caller),
+        None => authenticate(&shared, request.headers(), client).await,
+    };
+    match caller.and_then(|caller| caller.check_may(&request).map(|()| caller)) {
         Ok(caller) => {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             request.extensions_mut().insert(caller.clone());
@@ -54,7 +82,7 @@ pub(super) async fn require_secret_token(
             if !method.is_safe() {
                 let status = response.status().as_u16();
                 let path = super::problem::quote(&path);
-                tracing::info!(token_id = %caller.token_id, %method, path, status, "admin call");
+                tracing::info!(by = %caller.actor, client = ?caller.client, %method, path, status, "admin call");
             }
             response
         }
@@ -84,7 +112,11 @@ async fn authenticate(
         let detail = "The allowed domains of this secret token do not admit this request.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "domain_denied", detail));
     }
-    Ok(Caller { token_id: policy.id })
+    Ok(Caller {
+        actor: Actor::Token(policy.id),
+        role: Role::Admin,
+        client: client.map(|address| address.ip()),
+    })
 }
 
 fn check_usable(policy: &Policy, now: Timestamp) -> Result<(), Problem> {

@@ -62,7 +62,7 @@ pub(super) struct ProblemBody {
 
 /// An answer that is an error.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,

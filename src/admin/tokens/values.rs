@@ -110,7 +110,7 @@ pub(in crate::admin) async fn make_signing_secret(
         let (account, version) = (&shared.admin.account, stored.policy.version);
         match shared.admin.store.put_signing_secret(account, &id, version, &secret).await? {
             Written::Done { version } => {
-                tracing::info!(by = %caller.token_id, token_id = %id, "a signing secret was made");
+                tracing::info!(by = %caller.actor, token_id = %id, "a signing secret was made");
                 let view = SigningSecretView {
                     id: id.to_string(),
                     signing_secret: secret.expose().to_owned(),
@@ -186,7 +186,7 @@ pub(in crate::admin) async fn reveal(
     refuse_fields(&body)?;
     let value = shared.admin.store.reveal_token(&shared.admin.account, &id).await?;
     let value = value.ok_or_else(Problem::no_token)?;
-    tracing::info!(by = %caller.token_id, token_id = %id, "a token's value was revealed");
+    tracing::info!(by = %caller.actor, token_id = %id, "a token's value was revealed");
     let view = RevealedView { token: value.expose().to_owned() };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())
 }
