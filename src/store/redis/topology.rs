@@ -114,7 +114,7 @@ impl Way {
         if let Some(place) = cluster.known(slot) {
             return Ok(Some(place));
         }
-        self.learn_slots(cluster).await?;
+        self.learn_slots(cluster, |cluster| cluster.known(slot).is_some()).await?;
         cluster
             .known(slot)
             .map(Some)
@@ -126,20 +126,30 @@ impl Way {
         let Servers::Cluster(cluster) = &self.servers else { return Ok(None) };
         // Anew each time: the last one may be why a connection is made at all.
         cluster.forget();
-        self.learn_slots(cluster).await?;
+        self.learn_slots(cluster, Cluster::is_known).await?;
         cluster.next_master().map(Some).ok_or_else(|| away("the cluster has no nodes"))
     }
 
-    async fn learn_slots(&self, cluster: &Cluster) -> Result<(), RedisError> {
+    /// Asks nodes, until what is known is `enough`. While a master is away or a slot moves, some know less than others, so
+    /// an answer with a gap where it matters is not the last word.
+    async fn learn_slots(
+        &self,
+        cluster: &Cluster,
+        enough: impl Fn(&Cluster) -> bool,
+    ) -> Result<(), RedisError> {
         let _turn = cluster.learning.lock().await;
-        if cluster.is_known() {
+        if enough(cluster) {
             return Ok(());
         }
         let mut ask = redis::cmd("CLUSTER");
         ask.arg("SLOTS");
         let places = cluster.places().into_iter().take(ASKED_AT_ONCE);
         let asked = places.map(|place| (self.info_of(&place), place));
-        self.ask_first(asked, &ask, |place, answer| cluster.learn_all(&place.host, &answer)).await
+        let learn = |place: &Place, answer| {
+            cluster.learn_all(&place.host, &answer)?;
+            enough(cluster).then_some(())
+        };
+        self.ask_first(asked, &ask, learn).await
     }
 
     /// What was learnt of a cluster may be wrong. `true`: the next try may lead elsewhere.
@@ -314,3 +324,6 @@ fn distinct(places: impl IntoIterator<Item = Place>) -> Vec<Place> {
     let mut seen = BTreeSet::new();
     places.into_iter().filter(|place| seen.insert(place.clone())).collect()
 }
+
+#[cfg(test)]
+mod tests;
