@@ -33,6 +33,7 @@ mod fields;
 mod health;
 mod limits;
 mod nodes;
+mod people;
 mod precondition;
 mod problem;
 mod query;
@@ -41,6 +42,8 @@ mod schema;
 mod tokens;
 mod usage;
 
+pub(crate) use auth::Caller;
+pub(crate) use people::door::{Asker, Door, Entered, Refused};
 use problem::Problem;
 pub(crate) use usage::parse_time as parse_usage_time;
 

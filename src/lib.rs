@@ -1,7 +1,7 @@
 //! Tollgate: the gate in front of data APIs.
 //!
 //! This page is the map. Dependencies point one way, from left to right nothing looks back:
-//! `policy`, `ledger` ← `store` ← `gate` ← `proxy`, `admin` ← `server`, `cli`.
+//! `policy`, `ledger` ← `store` ← `gate` ← `proxy`, `admin` ← `console` ← `server`, `cli`.
 //!
 //! | room | owns |
 //! | --- | --- |
@@ -11,6 +11,7 @@
 //! | [`gate`] | the plugin: one method per Pingora phase, and the [`gate::Pass`] |
 //! | [`proxy`] | Tollgate's own `ProxyHttp` over the gate |
 //! | [`admin`] | the admin API: tokens, account, explain, health, metrics |
+//! | [`console`] | the web console: pages over the admin API |
 //! | [`config`] | `proxy.yaml` as a value that exists only if valid |
 //! | [`cli`] | the commands |
 //! | [`server`] | composition root: a configuration becomes running services |
@@ -21,6 +22,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod gate;
 pub mod ledger;
 pub mod policy;

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::config::{AccessLog, Config, StoreUrl};
+use crate::console;
 use crate::gate::Gate;
 use crate::policy::AccountId;
 use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
@@ -228,9 +229,11 @@ fn start_admin(
         tracing::info!(%address, "listening for the admin API");
     }
     let metrics = gate.clone();
+    let account = AccountId::default_account();
+    let door = Arc::new(admin::Door::new(store.clone(), account.clone(), jiff::Timestamp::now));
     let router = admin::router(admin::Admin {
         store: store.clone(),
-        account: AccountId::default_account(),
+        account,
         explainer: gate.clone(),
         metrics: Arc::new(move || metrics.metrics()),
         started,
@@ -238,6 +241,7 @@ fn start_admin(
         now: jiff::Timestamp::now,
         version: env!("CARGO_PKG_VERSION"),
     });
+    let router = console::router(router, door);
     let stop = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };

@@ -43,6 +43,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("config", &["policy"], &["pingora", "axum", "tokio", "redb::", "redis::"]),
     ("proxy", &["policy", "gate"], &["axum", "redis::", "redb"]),
     ("admin", &["policy", "ledger", "store", "gate", "config"], &["pingora", "redis::", "redb"]),
+    ("console", &["admin", "policy", "store"], &["pingora", "redis::", "redb"]),
     ("cli", &["policy", "config", "server", "admin"], &["pingora", "redb", "redis::"]),
 ];
 

@@ -1,0 +1,33 @@
+//! One file for each page.
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use super::Console;
+
+mod sign_in;
+mod token;
+mod tokens;
+
+/// The first page of whoever is signed in.
+pub(super) const HOME: &str = "/console/tokens";
+/// Where one signs in.
+pub(super) const SIGN_IN: &str = "/console/sign-in";
+
+/// All pages.
+pub(super) fn table() -> Router<Console> {
+    Router::new()
+        .route(SIGN_IN, get(sign_in::show).post(sign_in::enter))
+        .route("/console/sign-out", post(sign_in::leave))
+        .route("/console/passphrase", get(sign_in::show_passphrase).post(sign_in::change_passphrase))
+        .route("/console/join/{id}/{secret}", get(sign_in::show_invitation).post(sign_in::accept_invitation))
+        .route(HOME, get(tokens::list).post(tokens::create))
+        .route("/console/tokens/new", get(tokens::ask_new))
+        .route("/console/tokens/check-domains", get(token::domains::check))
+        .route("/console/tokens/{id}", get(token::show).post(token::save))
+        .route("/console/tokens/{id}/reveal", post(token::values::reveal))
+        .route("/console/tokens/{id}/rotate", post(token::values::rotate))
+        .route("/console/tokens/{id}/signing-secret", post(token::values::make_signing_secret))
+        .route("/console/tokens/{id}/status", post(token::values::set_status))
+        .route("/console/tokens/{id}/revoke", get(token::values::ask_revoke).post(token::values::revoke))
+}
