@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{DATA, limited};
 use crate::harness::client::Ask;
 use crate::harness::gate::{Gate, Plan};
+use crate::harness::installed::{installed, run};
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
 
@@ -56,26 +57,6 @@ impl Drop for Sample {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (told, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}\n{told}\n{why}", output.status);
-    told.into_owned()
-}
-
-/// The folder of a client, installed once: an install that broke off is begun anew.
-fn installed(name: &str, install: impl FnOnce(&Path)) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name);
-    let done = folder.join("installed");
-    if !done.exists() {
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).expect("a folder");
-        install(&folder);
-        fs::write(done, "").expect("a mark");
-    }
-    folder
 }
 
 fn iexjs() -> PathBuf {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::client::Answer;
 
+pub(crate) mod desk;
 mod pages;
 
 pub(crate) use pages::Pages;
