@@ -91,6 +91,7 @@ fn every_operation_says_who_may_call_and_what_may_come_back() {
             "GET /openapi.json",
             "GET /readyz",
             "GET /v1/account",
+            "GET /v1/audit",
             "GET /v1/nodes",
             "GET /v1/tokens",
             "GET /v1/tokens/{id}",
