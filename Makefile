@@ -5,7 +5,7 @@ CARGO ?= cargo
 CONFIGS := proxy.yaml $(wildcard deploy/*.yaml)
 FUZZ_SECONDS ?= 60
 
-.PHONY: run test check fuzz bench setup-run setup-test setup-bench
+.PHONY: run test check fuzz bench screenshots setup-run setup-test setup-bench
 
 run: setup-run ## build, start the sample data sets and Tollgate, serve until Ctrl-C
 	$(CARGO) build --release --bin tollgate --example dataset_service
@@ -31,6 +31,12 @@ fuzz: setup-run ## every fuzz target for FUZZ_SECONDS each
 
 bench: setup-bench ## Tollgate and its peers side by side; benches/README.md says how to read it
 	$(CARGO) bench --profile dist --bench compare
+
+screenshots: setup-test ## pictures of each page of the console: all in target/screenshots, a few in docs/
+	$(CARGO) build --bin tollgate --example dataset_service
+	SCREENSHOTS=$(CURDIR)/target/screenshots $(CARGO) test --test it -- --exact console_story::look::no_page_has_a_serious_fault_for_people_with_disabilities_in_either_scheme
+	mkdir -p docs/screenshots
+	cd target/screenshots && cp tokens-light.png token-light.png usage-dark.png tokens-phone.png $(CURDIR)/docs/screenshots/
 
 setup-run:
 	@scripts/setup run
