@@ -29,6 +29,7 @@ mod account;
 mod audit;
 mod auth;
 mod body;
+mod datasets;
 mod changes;
 mod description;
 mod explain;
@@ -61,6 +62,8 @@ pub struct Admin {
     pub account: AccountId,
     /// Who says whether a request would pass.
     pub explainer: Arc<dyn Explainer>,
+    /// Data sets that the routes name, for those who grant them ([`crate::policy::RouteTable::grantable`]).
+    pub datasets: Vec<String>,
     /// The metrics of this node, in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Turns true when the first start is done; before that the node is not ready.
@@ -91,6 +94,7 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(tokens::values::rotate))
         .routes(routes!(tokens::values::reveal))
         .routes(routes!(tokens::values::make_signing_secret))
+        .routes(routes!(datasets::list))
         .routes(routes!(usage::of_token))
         .routes(routes!(usage::of_account))
         .routes(routes!(account::read, account::edit))

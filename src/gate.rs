@@ -223,6 +223,11 @@ impl Gate {
         })
     }
 
+    /// Data sets that the routes name, for whoever grants them.
+    pub fn grantable(&self) -> Vec<String> {
+        self.settings.routes.grantable()
+    }
+
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
     pub fn new_visit(&self) -> Visit {
         Visit::new(Active::new(&self.active))

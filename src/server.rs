@@ -235,6 +235,7 @@ fn start_admin(
         store: store.clone(),
         account,
         explainer: gate.clone(),
+        datasets: gate.grantable(),
         metrics: Arc::new(move || metrics.metrics()),
         started,
         acts_by: gate.epoch(),

@@ -156,6 +156,16 @@ impl RouteTable {
         self.0.iter().map(AsRef::as_ref)
     }
 
+    /// What could be granted of the data sets that these routes name: `WORKSPACE/DATASET`, or `WORKSPACE/*` where the request
+    /// says which. A route that takes any workspace names none.
+    pub fn grantable(&self) -> Vec<String> {
+        let mut found: Vec<String> =
+            self.iter().filter_map(|route| route.dataset.as_ref()?.grantable()).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
     /// The first route that serves the path, whatever the method, and its place in the table.
     pub fn find(&self, target: &Target) -> Result<(usize, &Arc<Route>), Denial> {
         let segments: Vec<&str> = target.segments().collect();

@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 pub(crate) mod books;
 mod concurrency;
+mod datasets;
 pub(crate) mod desk;
 mod explain;
 mod fields;

@@ -102,25 +102,14 @@ async fn render(
 }
 
 #[derive(Deserialize)]
-struct Asked {
-    rows: Vec<AskedRow>,
+struct Grantable {
+    datasets: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct AskedRow {
-    #[serde(default)]
-    dataset: String,
-}
-
-/// Data sets that were asked for lately. Without them the page is as good, so trouble is not told.
+/// Data sets that could be granted. Without them the page is as good, so trouble is not told.
 async fn suggestions(console: &Console, visitor: &Visitor) -> Vec<String> {
-    let asked = console.api.get::<Asked>(&visitor.caller, "/v1/usage?by=dataset").await;
-    let mut found: Vec<String> = asked.map_or_else(
-        |_| Vec::new(),
-        |asked| asked.rows.into_iter().map(|row| row.dataset).filter(|dataset| !dataset.is_empty()).collect(),
-    );
-    found.sort();
-    found.dedup();
+    let grantable = console.api.get::<Grantable>(&visitor.caller, "/v1/datasets").await;
+    let mut found = grantable.map_or_else(|_| Vec::new(), |grantable| grantable.datasets);
     found.truncate(SUGGESTED);
     found
 }

@@ -203,6 +203,14 @@ impl DatasetTemplate {
         }
     }
 
+    /// What could be granted of it; `None` where the request names the workspace.
+    pub(super) fn grantable(&self) -> Option<String> {
+        let Some(Piece::Text(first)) = self.pieces.first() else { return None };
+        let (workspace, rest) = first.split_once('/')?;
+        let whole = self.pieces.len() == 1 && !rest.is_empty();
+        Some(if whole { first.clone() } else { format!("{workspace}/*") })
+    }
+
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }

@@ -266,3 +266,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn names_what_could_be_granted_of_its_data_sets() {
+    let table = RouteTable::new(vec![
+        route("/a/{dataset}", Some("CORE/{dataset}")),
+        route("/b", Some("MY/CARS")),
+        route("/c/{part}", Some("MY/CARS-{part}")),
+        route("/d/{workspace}/{dataset}", Some("{workspace}/{dataset}")),
+        route("/e", Some("{query.id}")),
+        route("/f", Some("MY/CARS")),
+        route("/g", None),
+    ]);
+    assert_eq!(table.grantable(), ["CORE/*", "MY/*", "MY/CARS"]);
+}
