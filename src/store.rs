@@ -13,6 +13,7 @@ use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::Account;
 use crate::policy::signature::{Fingerprint, SigningSecret};
 use crate::policy::{AccountId, Credits, Operation, Policy, Pool, Token, TokenDigest, TokenId};
+use people::{Member, MemberId, MemberWritten, Session, SessionDigest};
 use trail::{Asked, Note, Traced};
 
 pub mod embedded;
@@ -495,6 +496,73 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is counted of an account: of all its tokens together.
     async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError>;
+
+    /// The members of an account, oldest first. There are few: whoever looks for a name goes through them.
+    async fn members(&self, account: &AccountId) -> Result<Vec<Member>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
+
+    /// One member.
+    async fn member(&self, account: &AccountId, id: &MemberId) -> Result<Option<Member>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
+
+    /// Keeps a new member, as [`Member::version`] 1, and the note, in one step. [`MemberWritten::NameTaken`]: a member of
+    /// that name (compared in lower case) exists; nothing was changed.
+    async fn create_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
+
+    /// Replaces a member, if `member.version` is the stored version; the new version is one more. The name stays unique.
+    async fn put_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
+
+    /// Takes a member away, if `version` is the stored version.
+    async fn remove_member(
+        &self,
+        account: &AccountId,
+        id: &MemberId,
+        version: u64,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
+
+    /// Remembers a session for `life` under the digest of its cookie.
+    async fn put_session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+        session: &Session,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
+
+    /// The session with this digest; `None`: there is none (any more).
+    async fn session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+    ) -> Result<Option<Session>, StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
+
+    /// Forgets a session.
+    async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not built yet".to_owned()))
+    }
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -101,6 +101,35 @@ pub enum Visitor {
     Token(TokenId),
 }
 
+/// How a write of a member went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberWritten {
+    /// It is stored (or gone), under this version.
+    Done {
+        /// The version after the write.
+        version: u64,
+    },
+    /// Somebody else wrote first; nothing was changed.
+    Conflict {
+        /// The version that is stored.
+        version: u64,
+    },
+    /// There is no such member.
+    Missing,
+    /// Another member has that name.
+    NameTaken,
+}
+
+/// SHA-256 of a session's cookie.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionDigest(pub [u8; 32]);
+
+impl fmt::Debug for SessionDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionDigest(…)")
+    }
+}
+
 /// A session in the console. It is found by a digest of its cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
