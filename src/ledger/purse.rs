@@ -173,6 +173,30 @@ impl Purse {
         }
     }
 
+    /// Holds what is in hand for a debt, so that nobody draws it: which leases, and how much of each. These leases are not
+    /// spent from any more; [`Purse::give_back`] lets go of them once the debt is settled.
+    pub fn hold_for_debt(&mut self, debt: u64) -> Vec<(Ulid, u64)> {
+        let mut left = debt;
+        let mut taken = Vec::new();
+        for held in self.held.iter_mut().filter(|held| !held.leaving && held.left() > 0) {
+            if left == 0 {
+                break;
+            }
+            let part = held.left().min(left);
+            held.flying += part;
+            held.requests += 1;
+            held.leaving = true;
+            left -= part;
+            taken.push((held.lease, part));
+        }
+        taken
+    }
+
+    /// Whether a lease is being asked for.
+    pub fn is_asking(&self) -> bool {
+        self.asking
+    }
+
     /// The lease to ask for now, if any: `short` is what a request that waits needs; without one, the purse asks ahead
     /// when what is in hand runs low. One lease is asked for at a time.
     pub fn wish_more(&mut self, short: Option<u64>, now: Micros) -> Option<Wish> {

@@ -104,11 +104,27 @@ async fn abandon(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid) {
     meter.open.fetch_sub(1, Ordering::AcqRel);
 }
 
-/// A response cost `debt` more than was to be had, and `lease` says so when it is settled. Until then the store is to
-/// count it, too: as leases that nobody spends. What it has not, it cannot count; the limit is exceeded by that.
+/// A response cost `debt` more than was to be had, and `lease` says so when it is settled. Until then it is to be counted,
+/// too: by what is in hand or comes in, which nobody may spend then, and by leases for nobody. What the store has not, it
+/// cannot count; the limit is exceeded by that.
 pub(super) async fn cover(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid, mut debt: u64) {
-    let mut covers = Vec::new();
-    while debt > 0 {
+    let (mut covers, mut held) = (Vec::new(), Vec::new());
+    let mut refused = false;
+    loop {
+        let mut outcome = slot.outcomes();
+        let (own, more_may_come) = slot.hold_for_debt(debt);
+        debt -= own.iter().map(|(_, credits)| credits).sum::<u64>();
+        held.extend(own);
+        if debt == 0 || (refused && !more_may_come) {
+            break;
+        }
+        if refused {
+            // A lease that was asked for before this debt was known.
+            if tokio::time::timeout(meter.patience, outcome.changed()).await.is_err() {
+                break;
+            }
+            continue;
+        }
         let name = Ulid::generate();
         if meter.journal.begin(slot.entry(name)).is_err() {
             break;
@@ -118,12 +134,19 @@ pub(super) async fn cover(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid, 
         let reserve = Reserve { key: slot.key(name), node: meter.node, ask, life: LIFE };
         match meter.line.call("reserve", |store| store.reserve(&reserve)).await {
             Ok(Reserved::Granted(grant)) => debt = debt.saturating_sub(grant.granted.0),
-            Ok(_) | Err(_) => break,
+            Ok(_) => refused = true,
+            Err(_) => break,
         }
     }
     slot.covered();
     while slot.holds(lease) {
         tokio::time::sleep(ASK_AGAIN.1).await;
+        let (own, _) = slot.hold_for_debt(debt);
+        debt -= own.iter().map(|(_, credits)| credits).sum::<u64>();
+        held.extend(own);
+    }
+    for (name, credits) in held {
+        slot.give_back(name, credits);
     }
     for name in covers {
         abandon(meter.clone(), slot.clone(), name).await;

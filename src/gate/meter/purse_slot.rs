@@ -175,6 +175,14 @@ impl PurseSlot {
         state.uncovered += 1;
     }
 
+    /// What is in hand pays for a debt before anybody draws it: which leases, how much of each, and whether more may come
+    /// in, since a lease was asked for.
+    pub(super) fn hold_for_debt(&self, debt: u64) -> (Vec<(Ulid, u64)>, bool) {
+        let mut state = self.state.lock();
+        let held = state.purse.hold_for_debt(debt);
+        (held, state.purse.is_asking())
+    }
+
     /// The store counts a debt as leased, or has nothing left to count.
     pub(super) fn covered(&self) {
         {

@@ -199,3 +199,30 @@ fn what_was_overspent_is_settled_and_nothing_more_is_drawn_from_it() {
     purse.give_back(lease, 0);
     assert_eq!(purse.wishes(3, false), [Wish::Settle { lease, spent: 9 }]);
 }
+
+/// Found under load: a lease that was asked for before a debt was known came in after it, and was spent from although the
+/// limit was exceeded already.
+#[test]
+fn what_is_in_hand_pays_for_a_debt_before_anybody_draws_it() {
+    const LATE: Micros = 100_000_000;
+    let mut purse = Purse::default();
+    let (first, second, third) = (Ulid::from_parts(1, 1), Ulid::from_parts(1, 2), Ulid::from_parts(1, 3));
+    purse.granted(first, 2, 1_000, LATE);
+    assert_eq!(purse.draw_part(2, 1), Some((first, 2, 1_000)));
+    purse.spend_part(first, 2);
+    purse.overspend(first, 7);
+    purse.granted(second, 3, 1_000, LATE);
+    purse.granted(third, 9, 1_000, LATE);
+    assert_eq!(purse.hold_for_debt(7), [(second, 3), (third, 4)]);
+    assert_eq!((purse.draw(1, 2), purse.draw_part(1, 2), purse.left()), (Draw::Short, None, 0));
+    // What the debt does not need is free for others, once the store hears of it.
+    assert_eq!(purse.wishes(3, false), [Wish::Shrink { lease: third, keep: 4 }]);
+    purse.shrunk(third, 4);
+    purse.give_back(first, 0);
+    assert_eq!(purse.wishes(4, false), [Wish::Settle { lease: first, spent: 9 }]);
+    purse.settled(first);
+    purse.give_back(second, 3);
+    purse.give_back(third, 4);
+    let over = [Wish::Settle { lease: second, spent: 0 }, Wish::Settle { lease: third, spent: 0 }];
+    assert_eq!(purse.wishes(5, false), over);
+}
