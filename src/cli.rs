@@ -18,6 +18,7 @@ mod client;
 mod explain;
 mod flags;
 mod nodes;
+mod patience;
 mod receipt;
 mod refusal;
 mod serve;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
+use super::patience::Patience;
 use super::{Global, refusal};
 use crate::config::{self, Config};
 use crate::policy::{Token, TokenKind};
@@ -109,6 +110,7 @@ impl Client {
         if let Some(version) = call.if_version {
             request = request.header("If-Match", format!("\"{version}\""));
         }
+        let _patience = Patience::with(format!("waiting for {}", self.base));
         let answer = match call.body {
             Some(body) => {
                 let request = request.header("Content-Type", "application/json").body(body.to_string())?;
