@@ -11,7 +11,8 @@ use super::super::record::{Fields, Kept, TokenRecord, account_fields, edited, to
 use super::super::{Event, StoreError, Written, record};
 use super::tables::{
     ACCOUNTS, BATCHES, CELLS, COUNTERS, CellKey, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, LEASES, PACE,
-    REFUSALS, Row, Stopped, TOKENS, fields_text, read_fields, read_token, unreadable,
+    REFUSALS, REFUSED, Row, SEEN, SUMS, Stopped, SumKey, TOKENS, fields_text, read_fields, read_token,
+    unreadable,
 };
 use crate::policy::record::Account;
 use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId};
@@ -33,6 +34,9 @@ pub(super) struct Tables<'txn> {
     cells: Table<'txn, CellKey, [u64; 3]>,
     refusals: Table<'txn, CellKey, u64>,
     days: Table<'txn, (i64, &'static str, &'static str), ()>,
+    sums: Table<'txn, SumKey, [u64; 3]>,
+    refused: Table<'txn, SumKey, u64>,
+    seen: Table<'txn, &'static str, (i64, i64)>,
     batches: Table<'txn, u128, i64>,
     /// What happened; told once it is on the disk.
     pub(super) events: Vec<Event>,
@@ -67,6 +71,9 @@ impl<'txn> Tables<'txn> {
             cells: transaction.open_table(CELLS)?,
             refusals: transaction.open_table(REFUSALS)?,
             days: transaction.open_table(DAYS)?,
+            sums: transaction.open_table(SUMS)?,
+            refused: transaction.open_table(REFUSED)?,
+            seen: transaction.open_table(SEEN)?,
             batches: transaction.open_table(BATCHES)?,
             events: Vec::new(),
         })
