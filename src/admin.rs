@@ -3,7 +3,7 @@
 //! Owns the route table, who may call, how JSON is read and written, and the OpenAPI description, which is made from
 //! the handlers. It asks the [`Store`] and the gate's [`Explainer`]; it knows no Pingora and no particular store.
 //! `tokens`, `account`, `usage`, `nodes`, `audit`, `explain` and `health` are one file for each resource; `auth` guards `/v1`;
-//! `changes` says what is written down of a write;
+//! `changes` says what is written down of a write; `catalogue` is what a search for tokens looks through;
 //! `problem` is the one road from an error to an answer; `fields` reads bodies; `receipt` waits until a write is in force
 //! everywhere.
 
@@ -29,6 +29,7 @@ mod account;
 mod audit;
 mod auth;
 mod body;
+mod catalogue;
 mod changes;
 mod datasets;
 mod description;
@@ -47,6 +48,7 @@ mod tokens;
 mod usage;
 
 pub(crate) use auth::Caller;
+use catalogue::Catalogue;
 pub(crate) use people::door::{Asker, Door, Entered, Refused};
 use problem::Problem;
 pub(crate) use usage::parse_time as parse_usage_time;
@@ -80,6 +82,8 @@ pub struct Admin {
 struct State {
     admin: Admin,
     fresh: tokens::Fresh,
+    /// What a search for tokens looks through.
+    catalogue: Catalogue,
     /// Held while a secret token is taken out of use.
     retiring: tokio::sync::Mutex<()>,
 }
@@ -89,7 +93,7 @@ type Shared = Arc<State>;
 /// The table of routes, and with it the description.
 fn table() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(description::begin())
-        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::list::list, tokens::create))
         .routes(routes!(tokens::read, tokens::edit, tokens::revoke))
         .routes(routes!(tokens::values::rotate))
         .routes(routes!(tokens::values::reveal))
@@ -114,8 +118,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The admin API as a service.
 pub fn router(admin: Admin) -> axum::Router {
-    let state =
-        Arc::new(State { admin, fresh: tokens::Fresh::default(), retiring: tokio::sync::Mutex::new(()) });
+    let catalogue = Catalogue::new(Arc::clone(&admin.store), admin.account.clone(), catalogue::MOST);
+    let (fresh, retiring) = (tokens::Fresh::default(), tokio::sync::Mutex::new(()));
+    let state = Arc::new(State { admin, fresh, catalogue, retiring });
     let (router, _) = table().split_for_parts();
     router
         .method_not_allowed_fallback(wrong_method)

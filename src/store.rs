@@ -23,9 +23,11 @@ pub mod record;
 pub mod redis;
 pub mod seal;
 pub mod snapshot;
+mod sums;
 pub mod trail;
 mod usage;
 
+pub use sums::{Grain, RefusedSum, SumOf, UsageSums, UsedSum};
 pub use usage::{Counted, Retention};
 
 /// Why a store did not answer.
@@ -433,8 +435,8 @@ pub trait Store: Send + Sync + 'static {
     /// Gives back what leases hold beyond `keep`.
     async fn shrink(&self, lease: &LeaseKey, keep: Credits) -> Result<(), StoreError>;
 
-    /// Closes leases and counts the usage cells they paid for, each once however often it is sent. Stranded leases get
-    /// their true figure.
+    /// Closes leases and counts the usage cells they paid for, and when each token was last charged; each once however
+    /// often it is sent. Stranded leases get their true figure.
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), StoreError>;
 
     /// Lets leases live on for `life`; for each, whether it is still open.
@@ -474,7 +476,7 @@ pub trait Store: Send + Sync + 'static {
     /// The reports that stand.
     async fn nodes(&self, account: &AccountId) -> Result<Vec<NodeReport>, StoreError>;
 
-    /// Counts refusals by reason. Sent twice with one `batch`, it counts once.
+    /// Counts refusals by reason, and when each token was last refused. Sent twice with one `batch`, it counts once.
     async fn count_refusals(
         &self,
         account: &AccountId,
@@ -566,4 +568,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Some tokens of an account, in the order of `ids`; those that are not there are left out.
+    async fn get_tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, StoreError>;
+
+    /// What is counted of some tokens, in the order of `ids`.
+    async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError>;
+
+    /// What all the account's tokens used, and what was refused, in the hours from `from` to before `to`: the same as the
+    /// rows of [`Store::usage`], added up, in the time that it takes to read the sums.
+    async fn usage_sums(
+        &self,
+        account: &AccountId,
+        grain: Grain,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<UsageSums, StoreError>;
 }

@@ -1,4 +1,5 @@
-//! Tokens: list, create, read, edit, revoke. Their values (rotate, reveal) are in [`values`].
+//! Tokens: create, read, edit, revoke. The list of them, and the search, are in [`list`], their values (rotate, reveal) in
+//! [`values`].
 
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use super::Shared;
 use super::auth::Caller;
 use super::body::Body;
 use super::changes;
-use super::limits::UsageView;
 use super::precondition::{ATTEMPTS, IfMatch, etag, too_busy};
 use super::problem::{Problem, ProblemBody};
 use super::query::{Query, WAIT};
@@ -25,18 +25,14 @@ use crate::store::{StoredToken, Written};
 mod fields;
 mod fresh;
 mod last_secret;
+pub(super) mod list;
 pub(super) mod values;
 mod view;
 
 pub(super) use fields::SETTABLE;
 pub(super) use fresh::Fresh;
+use view::public_value;
 pub(super) use view::{GrantView, TokenView};
-use view::{ListedView, PageView, listed_id, public_value};
-
-/// The largest page.
-const MAX_PAGE: usize = 500;
-/// The page when nobody says how large.
-const DEFAULT_PAGE: usize = 100;
 
 /// The token's id in the path. What is no id is nobody's.
 #[derive(Debug)]
@@ -49,44 +45,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let text = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_token())?;
         TokenId::parse(&text.0).map(Self).ok_or_else(Problem::no_token)
     }
-}
-
-/// The account's tokens, oldest first, in pages.
-#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens",
-    params(
-        ("limit" = Option<usize>, Query, description = "Tokens in a page, 1 to 500; 100 by default.",
-         minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "The page's `next_cursor` of before."),
-    ),
-    responses(
-        (status = 200, description = "A page.", body = PageView),
-        (status = 400, description = "A parameter cannot be taken.", body = ProblemBody,
-         content_type = "application/problem+json"),
-    ))]
-pub(super) async fn list(_: Caller, State(shared): State<Shared>, query: Query) -> Result<Response, Problem> {
-    let mut errors = query.allow(&["limit", "cursor"]);
-    let in_range = |text: &str| text.parse().ok().filter(|n| (1..=MAX_PAGE).contains(n));
-    let limit = query.read("limit", "a whole number from 1 to 500", in_range, &mut errors);
-    let after = query.read("cursor", "the `next_cursor` of an earlier page", read_cursor, &mut errors);
-    if !errors.is_empty() {
-        return Err(Problem::parameters(errors));
-    }
-    let limit = limit.unwrap_or(DEFAULT_PAGE);
-    // One more than the page holds tells whether there is another page.
-    let mut listed = shared.admin.store.list_tokens(&shared.admin.account, after.as_ref(), limit + 1).await?;
-    let more = listed.len() > limit;
-    listed.truncate(limit);
-    let next_cursor = listed.last().filter(|_| more).map(|last| write_cursor(listed_id(last)));
-    let page = PageView { tokens: listed.iter().map(ListedView::from).collect(), next_cursor };
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(page)).into_response())
-}
-
-fn write_cursor(id: &TokenId) -> String {
-    hex::encode(id.as_str())
-}
-
-fn read_cursor(text: &str) -> Option<TokenId> {
-    TokenId::parse(std::str::from_utf8(&hex::decode(text).ok()?).ok()?)
 }
 
 /// Makes a token. Every field has a default; the answer shows the value, for a secret token only this once.
@@ -143,8 +101,7 @@ pub(super) async fn read(
     query.allow_none()?;
     let stored = find(&shared, &id).await?;
     let counted = shared.admin.store.token_usage(&shared.admin.account, &id).await?;
-    let usage = UsageView::new(&counted, &stored.policy.credit_limit);
-    Ok(show(stored.policy.version, TokenView::stored(&stored).with_usage(usage)))
+    Ok(show(stored.policy.version, TokenView::stored(&stored).with_usage(&counted, &stored.policy)))
 }
 
 /// Edits a token by a merge patch: absent keeps, `null` sets the default.

@@ -20,10 +20,11 @@ use tokio::sync::broadcast;
 use super::record::{TokenRecord, token_name};
 use super::seal::{SealError, Sealer};
 use super::trail::{Asked, Note, Traced};
-use super::usage::Hours;
+use super::usage::{Hours, sort};
 use super::{
-    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
-    Reserve, Retention, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, Grain, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell,
+    Remembered, Reserve, Retention, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow,
+    UsageSums, Written,
 };
 use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
@@ -36,6 +37,7 @@ mod nodes;
 mod reads;
 mod signatures;
 mod steps;
+mod sums;
 mod tables;
 mod writer;
 
@@ -336,26 +338,45 @@ impl Store for EmbeddedStore {
         to: Timestamp,
     ) -> Result<Vec<UsageRow>, StoreError> {
         let hours = Hours::new(from, to, self.clock.now(), self.retention.usage);
-        self.file.read(|reads| reads.usage(account, token, hours))
+        let mut rows = self.file.read(|reads| reads.usage(account, token, hours))?;
+        sort(&mut rows);
+        Ok(rows)
     }
 
     async fn token_usage(&self, account: &AccountId, id: &TokenId) -> Result<Counted, StoreError> {
-        self.counted(|pool| tables::used_by_token(account, id, pool))
+        let counted = self.tokens_usage(account, std::slice::from_ref(id)).await?;
+        let missing = || StoreError::Unavailable("the file told nothing of a token".to_owned());
+        counted.into_iter().next().ok_or_else(missing)
     }
 
     async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
-        self.counted(|pool| tables::used_by_account(account, pool))
+        let now = self.clock.now();
+        let counters =
+            self.file.read(|reads| reads.counters(|pool| tables::used_by_account(account, pool)))?;
+        Ok(Counted::new(&counters, now))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.file.read(|_| Ok(()))
     }
-}
 
-impl EmbeddedStore {
-    fn counted(&self, key: impl Fn(Pool) -> String) -> Result<Counted, StoreError> {
+    async fn get_tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, StoreError> {
+        self.file.read(|reads| reads.tokens(account, ids))
+    }
+
+    async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError> {
         let now = self.clock.now();
-        let counters = self.file.read(|reads| reads.counters(key))?;
-        Ok(Counted::new(&counters, now))
+        self.file.read(|reads| reads.counted_of(account, ids, now))
+    }
+
+    async fn usage_sums(
+        &self,
+        account: &AccountId,
+        grain: Grain,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<UsageSums, StoreError> {
+        let hours = Hours::new(from, to, self.clock.now(), self.retention.usage);
+        self.file.read(|reads| reads.sums(account, grain, hours))
     }
 }

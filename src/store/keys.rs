@@ -24,6 +24,11 @@
 //! | `P{A}:nodes` | hash | by node: `epoch\|seen at (µs)\|leased\|life (µs)\|name` | for ever; who is dead is dropped |
 //! | `P{A}:cells:I:yyyymmdd` | hash | a token's usage of a day: `HH\|pool\|operation\|dataset` has `requests credits bytes` | as long as usage is kept |
 //! | `P{A}:refusals:I:yyyymmdd` | hash | a token's refusals of a day: `HH\|code` has how many; `-` for `I`: nobody's | as long as usage is kept |
+//! | `P{A}:seen` | hash | by token: when it was last charged (`I`) and last refused (`I\|refused`), s since the epoch; absent: before that was kept, or never | for ever |
+//! | `P{A}:sums:hours:yyyymmdd` | hash | all tokens' usage of a day: `HH\|pool\|operation\|dataset` has `requests credits bytes`, `HH\|refused\|code` how many | as long as usage is kept |
+//! | `P{A}:sums:day:yyyymmdd` | hash | the same by day: `pool\|operation`, `refused\|code`; `complete` if there were no cells before there were sums | as long as usage is kept |
+//! | `P{A}:sums:tokens:yyyymmdd`, `P{A}:sums:datasets:yyyymmdd` | hash | `pool\|I`, `pool\|dataset` | as long as usage is kept |
+//! | `P{A}:sums:tokens:yyyymm`, `P{A}:sums:datasets:yyyymm` | hash | the same by month; `complete` has 1 if there were no cells of that month before there were sums | as long as usage of its last day is kept |
 //! | `P{A}:active:yyyymmdd` | set | the `I` with usage or refusals on that day | as long as usage is kept |
 //! | `P{A}:batch:ULID` | string | says that a batch of refusals is counted | 1 h |
 //! | `P{A.SECOND}:signatures` | hash | signatures of that second (since the epoch) that were used: their fingerprints have the nonces of their uses; `until` has the time of its end (µs) | as long as one of them could be used again |
@@ -32,7 +37,8 @@
 use crate::policy::{AccountId, Pool, TokenDigest, TokenId};
 
 use super::LeaseId;
-use super::usage::day_name;
+use super::sums::Names;
+use super::usage::{day_name, month_name};
 
 /// The prefix of all keys where none is given.
 pub const DEFAULT_PREFIX: &str = "tg:";
@@ -149,6 +155,31 @@ impl Keys {
         self.of(account, &format!("active:{}", day_name(day)))
     }
 
+    /// When tokens were last seen.
+    pub fn seen(&self, account: &AccountId) -> String {
+        self.of(account, "seen")
+    }
+
+    /// All tokens' usage and refusals of a day, by hour.
+    pub fn sums_by_hour(&self, account: &AccountId, day: i64) -> String {
+        self.of(account, &format!("sums:hours:{}", day_name(day)))
+    }
+
+    /// All tokens' usage and refusals of a day.
+    pub fn sums_of_day(&self, account: &AccountId, day: i64) -> String {
+        self.of(account, &format!("sums:day:{}", day_name(day)))
+    }
+
+    /// A day's usage by token or by data set.
+    pub(super) fn sums_by_name(&self, account: &AccountId, names: Names, day: i64) -> String {
+        self.of(account, &format!("sums:{}:{}", names.as_str(), day_name(day)))
+    }
+
+    /// The usage by token or by data set of the month around a day.
+    pub(super) fn sums_of_month(&self, account: &AccountId, names: Names, day: i64) -> String {
+        self.of(account, &format!("sums:{}:{}", names.as_str(), month_name(day)))
+    }
+
     /// The mark of refusals that are counted.
     pub fn batch(&self, account: &AccountId, batch: LeaseId) -> String {
         self.of(account, &format!("batch:{}", batch.0))
@@ -219,6 +250,14 @@ mod tests {
             (keys.cells(&account, id.as_str(), 86_400), format!("tg:{{default}}:cells:{id}:19700102")),
             (keys.refusals(&account, "-", 0), "tg:{default}:refusals:-:19700101".to_owned()),
             (keys.active(&account, 0), "tg:{default}:active:19700101".to_owned()),
+            (keys.seen(&account), "tg:{default}:seen".to_owned()),
+            (keys.sums_by_hour(&account, 0), "tg:{default}:sums:hours:19700101".to_owned()),
+            (keys.sums_of_day(&account, 0), "tg:{default}:sums:day:19700101".to_owned()),
+            (keys.sums_by_name(&account, Names::Tokens, 0), "tg:{default}:sums:tokens:19700101".to_owned()),
+            (
+                keys.sums_of_month(&account, Names::Datasets, 0),
+                "tg:{default}:sums:datasets:197001".to_owned(),
+            ),
             (keys.batch(&account, lease), "tg:{default}:batch:01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned()),
             (keys.events(&account), "tg:{default}:events".to_owned()),
             (keys.all_events(), "tg:{*}:events".to_owned()),

@@ -1,6 +1,6 @@
 //! The store of a fleet: one Redis that all nodes share.
 //!
-//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`, `signatures`) and the way to the servers (`link`, `topology`); one step is one script, so it happens whole or
+//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`, `sums`, `signatures`) and the way to the servers (`link`, `topology`); one step is one script, so it happens whole or
 //! not at all (`scripts`, `*.lua`). Key names come from [`super::keys`], fields from [`super::record`]. The scripts mirror
 //! [`crate::ledger::lease`] and [`crate::ledger::pace`]; the conformance suite holds them together. All periods, throttles
 //! and graces go by the server's clock. What happens is heard on a connection of its own (`events`).
@@ -22,9 +22,10 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use super::keys::Keys;
 use super::record::{Fields, TokenRecord};
 use super::seal::Sealer;
-use super::{Counted, Retention, StoreError};
+use super::{Counted, Listed, Retention, StoreError};
+use crate::ledger::Counter;
 use crate::policy::record::Account;
-use crate::policy::{AccountId, PerPool, Pool, TokenId};
+use crate::policy::{AccountId, Credits, PerPool, Pool, TokenId};
 
 mod answers;
 mod cells;
@@ -35,6 +36,7 @@ mod pointers;
 mod scripts;
 mod seam;
 mod signatures;
+mod sums;
 mod topology;
 
 use answers::{strange, unreadable};
@@ -45,6 +47,9 @@ use scripts::Scripts;
 use topology::Way;
 
 pub use topology::{Place, RedisServers, RedisTls};
+
+/// How many tokens are read at once, so that each bunch stays within the timeout.
+const TOKENS_AT_ONCE: usize = 256;
 
 /// Which clock a Redis store goes by.
 #[derive(Debug, Clone)]
@@ -235,13 +240,78 @@ impl RedisStore {
     async fn counted(&self, key: impl Fn(Pool) -> String) -> Result<Counted, StoreError> {
         let keys = Pool::ALL.map(key);
         let (now, answers) = self.read(&keys).await?;
-        let mut counters = PerPool::default();
-        for ((pool, key), answer) in Pool::ALL.into_iter().zip(&keys).zip(answers) {
-            let answer = answer.map_err(|error| Failure::from(error).into_store_error(key))?;
-            *counters.get_mut(pool) = answers::counter(answer, key)?;
-        }
-        Ok(Counted::new(&counters, now))
+        Ok(Counted::new(&counters(&keys, answers)?, now))
     }
+
+    /// The same of tokens, with when they were last seen.
+    async fn counted_of(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError> {
+        let mut counted = Vec::with_capacity(ids.len());
+        for bunch in ids.chunks(TOKENS_AT_ONCE) {
+            let of_token = |id| Pool::ALL.map(|pool| self.keys.used_by_token(account, id, pool));
+            let keys: Vec<_> = bunch.iter().flat_map(of_token).collect();
+            let seen = self.keys.seen(account);
+            let mut pipeline = Pipeline::with_capacity(keys.len() + 2);
+            pipeline.cmd("HMGET").arg(&seen);
+            for id in bunch {
+                pipeline.arg(id.as_str()).arg(format!("{id}|refused"));
+            }
+            pipeline.cmd("TIME");
+            for key in &keys {
+                pipeline.cmd("HGETALL").arg(key);
+            }
+            pipeline.ignore_errors();
+            let answers = self.link.send(&pipeline, Again::Yes).await;
+            let mut answers = answers.map_err(|failure| failure.into_store_error(""))?.into_iter();
+            let mut first = |key: &str| {
+                let answer = answers.next().unwrap_or(Ok(Value::Nil));
+                answer.map_err(|error| Failure::from(error).into_store_error(key))
+            };
+            let seen = answers::seen(first(&seen)?, &seen)?;
+            let now = self.time(first("")?)?;
+            let mut answers = answers.collect::<Vec<_>>().into_iter();
+            for (keys, seen) in keys.chunks(Pool::ALL.len()).zip(seen) {
+                let kept = counters(keys, answers.by_ref().take(keys.len()))?;
+                counted.push(Counted::of_token(&kept, seen, now));
+            }
+        }
+        Ok(counted)
+    }
+
+    /// Some tokens, as a list tells them; `None`: it is not there.
+    async fn listed(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Option<Listed>>, StoreError> {
+        let mut listed = Vec::with_capacity(ids.len());
+        for bunch in ids.chunks(TOKENS_AT_ONCE) {
+            let keys: Vec<_> = bunch.iter().map(|id| self.keys.token(account, id)).collect();
+            let (_, records) = self.read(&keys).await?;
+            for ((id, key), answer) in bunch.iter().zip(&keys).zip(records) {
+                let answer = answer.map_err(|error| Failure::from(error).into_store_error(key));
+                let unreadable = |why| Some(Listed::Unreadable { id: id.clone(), why });
+                listed.push(match answer.and_then(|answer| answers::fields(answer, key)) {
+                    Ok(None) => None,
+                    Ok(Some(fields)) => match TokenRecord::parse(&fields, account, id) {
+                        Ok(record) => Some(Listed::Token(Box::new(record.into_stored()))),
+                        Err(problem) => unreadable(problem.to_string()),
+                    },
+                    Err(StoreError::Unreadable { why, .. }) => unreadable(why),
+                    Err(error) => return Err(error),
+                });
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// Reads both pools' counters, and what is stranded of them.
+fn counters(
+    keys: &[String],
+    answers: impl IntoIterator<Item = Result<Value, RedisError>>,
+) -> Result<PerPool<(Counter, Credits)>, StoreError> {
+    let mut counters = PerPool::default();
+    for ((pool, key), answer) in Pool::ALL.into_iter().zip(keys).zip(answers) {
+        let answer = answer.map_err(|error| Failure::from(error).into_store_error(key))?;
+        *counters.get_mut(pool) = answers::counter(answer, key)?;
+    }
+    Ok(counters)
 }
 
 /// A record's fields as arguments.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::UsageRow;
-use crate::ledger::Counter;
-use crate::policy::{Credits, PerPool};
+use crate::ledger::{Counter, period_end, period_start};
+use crate::policy::{Credits, PerPool, Period};
 
 /// What is counted of a token or of an account, all of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,20 +15,53 @@ pub struct Counted {
     pub counters: PerPool<Counter>,
     /// Of what is used, the credits that count so only because a node has not come back, for each pool.
     pub stranded: PerPool<Credits>,
+    /// When the token was last charged, by the store's clock, in whole seconds: the moment that was counted, or the end of
+    /// the hour it was charged in, where that was counted later. `None`: never, or this is an account.
+    pub last_used: Option<Timestamp>,
+    /// The same for when it was last refused.
+    pub last_refused: Option<Timestamp>,
     /// The store's clock.
     pub at: Timestamp,
 }
 
 impl Counted {
-    /// Of counters with what is stranded of them, as both stores keep them.
+    /// Of an account's counters with what is stranded of them, as both stores keep them.
     pub(super) fn new(kept: &PerPool<(Counter, Credits)>, at: Timestamp) -> Self {
         let PerPool { core, premium } = *kept;
         Self {
             counters: PerPool { core: core.0, premium: premium.0 },
             stranded: PerPool { core: core.1, premium: premium.1 },
+            last_used: None,
+            last_refused: None,
             at,
         }
     }
+
+    /// The same of a token, with when it was seen. What was counted before that was kept was counted for leases: the
+    /// hour of the last one is known.
+    pub(super) fn of_token(kept: &PerPool<(Counter, Credits)>, seen: Seen, at: Timestamp) -> Self {
+        let counted = Self::new(kept, at);
+        let PerPool { core, premium } = &counted.counters;
+        let hours = [core, premium].into_iter().filter(|counter| counter.ever.used > 0);
+        let last_hour = hours.map(|counter| counter.hour.start).max();
+        let time = |second: i64| Timestamp::from_second(second).ok();
+        let last_used = seen.used.or(last_hour).and_then(time);
+        Self { last_used, last_refused: seen.refused.and_then(time), ..counted }
+    }
+}
+
+/// When a token was seen last: seconds since the epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// When it was last charged.
+    pub(super) used: Option<i64>,
+    /// When it was last refused.
+    pub(super) refused: Option<i64>,
+}
+
+/// The last second of the latest of these hours.
+pub(super) fn last_second(hours: impl IntoIterator<Item = i64>) -> Option<i64> {
+    hours.into_iter().max().map(|hour| hour.saturating_add(3599))
 }
 
 /// How long a store keeps what is of no use to a request any more.
@@ -75,10 +108,24 @@ pub(super) fn day_of(seconds: i64) -> i64 {
     seconds.div_euclid(DAY).saturating_mul(DAY)
 }
 
+/// When the month around a day began, and when it ends: seconds since the epoch.
+pub(super) fn month_of(day: i64) -> (i64, i64) {
+    let day = Timestamp::from_second(day).unwrap_or_default();
+    let end = period_end(Period::Month, day).unwrap_or(Timestamp::MAX);
+    (period_start(Period::Month, day).as_second(), end.as_second())
+}
+
 /// A day's name: `yyyymmdd`.
 pub(super) fn day_name(day: i64) -> String {
     let date = TimeZone::UTC.to_datetime(Timestamp::from_second(day).unwrap_or_default()).date();
     format!("{:04}{:02}{:02}", date.year(), date.month(), date.day())
+}
+
+/// The name of the month around a day: `yyyymm`.
+pub(super) fn month_name(day: i64) -> String {
+    let mut name = day_name(day);
+    name.truncate(6);
+    name
 }
 
 /// The day after which a day's usage is over: those up to this one are forgotten.
@@ -94,6 +141,8 @@ pub(super) struct Hours {
     pub(super) from: i64,
     /// The first in which it may not.
     pub(super) to: i64,
+    /// The first day that is kept.
+    pub(super) oldest: i64,
 }
 
 impl Hours {
@@ -102,12 +151,23 @@ impl Hours {
     pub(super) fn new(from: Timestamp, to: Timestamp, now: Timestamp, retention: Duration) -> Self {
         let seconds = |time: Timestamp| time.as_second() + i64::from(time.subsec_nanosecond() > 0);
         let oldest = last_forgotten(now, retention) + DAY;
-        Self { from: seconds(from).max(oldest), to: seconds(to).min(day_of(now.as_second()) + 3 * DAY) }
+        let to = seconds(to).min(day_of(now.as_second()) + 3 * DAY);
+        Self { from: seconds(from).max(oldest), to, oldest }
     }
 
     /// Whether an hour that begins then is one of them.
     pub(super) fn contain(&self, hour: i64) -> bool {
         (self.from..self.to).contains(&hour)
+    }
+
+    /// Whether all hours of a day are among them.
+    pub(super) fn hold_day(&self, day: i64) -> bool {
+        self.from <= day && self.to >= day.saturating_add(DAY)
+    }
+
+    /// Those of them that are in one day.
+    pub(super) fn of_day(&self, day: i64) -> Self {
+        Self { from: self.from.max(day), to: self.to.min(day.saturating_add(DAY)), ..*self }
     }
 
     /// The days they are in, by their beginnings.
@@ -141,6 +201,18 @@ mod tests {
     fn days_have_names() {
         for (text, name) in [("2026-11-24T23:59:59Z", "20261124"), ("1970-01-01T00:00:00Z", "19700101")] {
             assert_eq!(day_name(day_of(time(text).as_second())), name);
+        }
+    }
+
+    #[test]
+    fn months_follow_the_calendar() {
+        for (day, start, end) in [
+            ("2026-11-24T00:00:00Z", "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"),
+            ("2028-02-29T00:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
+            ("2026-12-01T00:00:00Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+        ] {
+            let (begins, ends) = (time(start).as_second(), time(end).as_second());
+            assert_eq!(month_of(time(day).as_second()), (begins, ends), "{day}");
         }
     }
 

@@ -15,6 +15,7 @@ mod openapi;
 mod pages;
 mod protocol;
 mod receipts;
+mod search;
 mod signing;
 mod tokens;
 mod usage;

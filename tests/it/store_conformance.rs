@@ -15,6 +15,7 @@ mod only_redis;
 mod periods;
 mod records;
 mod signatures;
+mod sums;
 mod tokens;
 mod trail;
 mod usage;

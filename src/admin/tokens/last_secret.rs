@@ -3,9 +3,9 @@
 use axum::http::StatusCode;
 use tokio::sync::MutexGuard;
 
-use super::view::listed_id;
 use crate::admin::Shared;
 use crate::admin::auth::opens_admin_api;
+use crate::admin::catalogue::id_of;
 use crate::admin::problem::Problem;
 use crate::policy::Policy;
 use crate::store::{Listed, StoreError};
@@ -49,6 +49,6 @@ async fn any_token(shared: &Shared, test: impl Fn(&Listed) -> bool) -> Result<bo
         if page.len() < PAGE {
             return Ok(false);
         }
-        after = page.last().map(listed_id).cloned();
+        after = page.last().map(id_of).cloned();
     }
 }

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use crate::admin::limits::{LimitsView, UsageView};
 use crate::admin::receipt::ReceiptView;
 use crate::admin::schema;
-use crate::policy::{Grant, Operation, Policy, RateLimit, TokenId};
-use crate::store::{KeptValue, Listed, StoredToken};
+use crate::policy::{Grant, Operation, Policy, RateLimit};
+use crate::store::{Counted, KeptValue, Listed, StoredToken};
 
 /// Leave to do something with a data set, or with all of a workspace.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,6 +49,7 @@ impl From<RateLimit> for RateView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Token)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in the API")]
+#[expect(clippy::option_option, reason = "\"not told\" and \"never\" are two things")]
 pub(in crate::admin) struct TokenView {
     /// Its public name: what logs, metrics and upstreams see.
     #[schema(example = "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
@@ -95,9 +96,17 @@ pub(in crate::admin) struct TokenView {
     seen_in_browser_at: Option<String>,
     /// Goes up by one with each edit; the `ETag` in quotes.
     version: u64,
-    /// What is used; only when one token is read.
+    /// What is used; only when one token is read, and in lists with `usage=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<UsageView>,
+    /// When it was last charged, `null`: never; only beside `usage`. A node tells of it within seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<Option<String>>,
+    /// When a request with it was last refused, `null`: never; only beside `usage`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_refused_at: Option<Option<String>>,
     /// Whether the change is in force everywhere; only in answers to `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<ReceiptView>,
@@ -126,6 +135,8 @@ impl TokenView {
             seen_in_browser_at: policy.seen_in_browser_at.map(|at| at.to_string()),
             version: policy.version,
             usage: None,
+            last_used_at: None,
+            last_refused_at: None,
             receipt: None,
         }
     }
@@ -135,9 +146,11 @@ impl TokenView {
         Self::new(&token.policy, public_value(&token.value))
     }
 
-    /// Adds what is used.
-    pub(in crate::admin) fn with_usage(mut self, usage: UsageView) -> Self {
-        self.usage = Some(usage);
+    /// Adds what is used, and when the token was last seen.
+    pub(in crate::admin) fn with_usage(mut self, counted: &Counted, policy: &Policy) -> Self {
+        self.usage = Some(UsageView::new(counted, &policy.credit_limit));
+        self.last_used_at = Some(counted.last_used.map(|at| at.to_string()));
+        self.last_refused_at = Some(counted.last_refused.map(|at| at.to_string()));
         self
     }
 
@@ -192,14 +205,6 @@ impl From<&Listed> for ListedView {
     }
 }
 
-/// The id of an entry, whatever its state.
-pub(super) fn listed_id(listed: &Listed) -> &TokenId {
-    match listed {
-        Listed::Token(token) => &token.policy.id,
-        Listed::Unreadable { id, .. } => id,
-    }
-}
-
 /// A page of tokens.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TokenPage)]
@@ -209,6 +214,9 @@ pub(in crate::admin) struct PageView {
     /// What to give as `cursor` for the next page; `null`: this is the last one.
     #[schema(required)]
     pub(super) next_cursor: Option<String>,
+    /// How many tokens there are in all that match; only with `q`, `status`, `type` or `offset`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) total: Option<usize>,
 }
 
 /// A token's value.

@@ -11,8 +11,8 @@ use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Pool, TokenKind};
 use crate::store::trail::{Asked, Note, Traced};
 use crate::store::{
-    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
-    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, Grain, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell,
+    Remembered, Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, UsageSums, Written,
 };
 use crate::telemetry::Metrics;
 
@@ -162,6 +162,15 @@ impl Store for Shelf {
         away()
     }
     async fn ping(&self) -> Answered<()> {
+        away()
+    }
+    async fn get_tokens(&self, _: &AccountId, _: &[TokenId]) -> Answered<Vec<Listed>> {
+        away()
+    }
+    async fn tokens_usage(&self, _: &AccountId, _: &[TokenId]) -> Answered<Vec<Counted>> {
+        away()
+    }
+    async fn usage_sums(&self, _: &AccountId, _: Grain, _: Timestamp, _: Timestamp) -> Answered<UsageSums> {
         away()
     }
 }

@@ -114,7 +114,7 @@ impl StoreFile {
         }
     }
 
-    /// Makes the tables that are missing, or brings an older file up to date; `Some`: the file's format is another,
+    /// Makes the tables that are missing, and brings an older file up to date; `Some`: the file's format is another,
     /// nothing was changed.
     fn lay_out(&self) -> Result<Option<String>, Stopped> {
         let guard = self.database.read();
@@ -123,7 +123,8 @@ impl StoreFile {
             let mut meta = transaction.open_table(META)?;
             let found = meta.get("format")?.map(|format| format.value().to_owned());
             match found {
-                Some(found) if found == FORMAT => return Ok(None),
+                // A table that came since without a change of the others is made below.
+                Some(found) if found == FORMAT => {}
                 Some(found) if found == FORMAT_1 => update(&transaction)?,
                 Some(found) => return Ok(Some(found)),
                 None => {}

@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use redb::{ReadTransaction, TableError};
 
 use super::super::keys::parse_pointer;
-use super::super::record::{TokenRecord, parse_account};
+use super::super::record::{TokenRecord, parse_account, token_name};
 use super::super::seal::Sealer;
 use super::super::trail::{Asked, EntryId, Traced};
-use super::super::usage::{Hours, NOBODY, sort};
-use super::super::{AccountSecrets, Listed, UsageCell, UsageRow};
+use super::super::usage::{Hours, NOBODY, Seen};
+use super::super::{AccountSecrets, Counted, Listed, UsageCell, UsageRow};
 use super::tables::{
-    ACCOUNTS, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, Stopped, TOKENS, TRAIL, TRAIL_OF,
-    TrailKey, TrailValue, parse_fields, read_counter, read_fields, read_token, token_range, unreadable,
+    ACCOUNTS, BEHIND_COMPLETE, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, SEEN, Stopped,
+    TOKENS, TRAIL, TRAIL_OF, TrailKey, TrailValue, parse_fields, read_counter, read_fields, read_token,
+    token_range, unreadable, used_by_token,
 };
 use crate::ledger::Counter;
 use crate::policy::record::Account;
@@ -49,12 +50,19 @@ impl Reads {
             let (name, text) = entry?;
             let id = name.value().split_once('/').and_then(|(_, id)| TokenId::parse(id));
             let Some(id) = id else { continue };
-            let record =
-                parse_fields(text.value()).and_then(|fields| TokenRecord::parse(&fields, account, &id));
-            listed.push(match record {
-                Ok(record) => Listed::Token(Box::new(record.into_stored())),
-                Err(problem) => Listed::Unreadable { id, why: problem.to_string() },
-            });
+            listed.push(list_one(text.value(), account, &id));
+        }
+        Ok(listed)
+    }
+
+    /// Some tokens, those that are there.
+    pub(super) fn tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, Stopped> {
+        let tokens = self.0.open_table(TOKENS)?;
+        let mut listed = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(text) = tokens.get(token_name(account, id).as_str())? {
+                listed.push(list_one(text.value(), account, id));
+            }
         }
         Ok(listed)
     }
@@ -104,6 +112,26 @@ impl Reads {
         })
     }
 
+    /// What is counted of tokens.
+    pub(super) fn counted_of(
+        &self,
+        account: &AccountId,
+        ids: &[TokenId],
+        now: Timestamp,
+    ) -> Result<Vec<Counted>, Stopped> {
+        let (counters, seen) = (self.0.open_table(COUNTERS)?, self.0.open_table(SEEN)?);
+        let mut counted = Vec::with_capacity(ids.len());
+        for id in ids {
+            let kept = |pool| read_counter(&counters, &used_by_token(account, id, pool));
+            let kept = PerPool { core: kept(Pool::Core)?, premium: kept(Pool::Premium)? };
+            let time = |second: i64| Some(second).filter(|second| *second != 0);
+            let seen = seen.get(token_name(account, id).as_str())?.map(|seen| seen.value());
+            let seen = seen.map(|(used, refused)| Seen { used: time(used), refused: time(refused) });
+            counted.push(Counted::of_token(&kept, seen.unwrap_or_default(), now));
+        }
+        Ok(counted)
+    }
+
     pub(super) fn epoch(&self, account: &AccountId) -> Result<u64, Stopped> {
         let epochs = self.0.open_table(EPOCHS)?;
         Ok(epochs.get(account.as_str())?.map_or(0, |epoch| epoch.value()))
@@ -151,6 +179,7 @@ impl Reads {
         Ok(entries)
     }
 
+    /// Usage and refusals, in no order.
     pub(super) fn usage(
         &self,
         account: &AccountId,
@@ -166,7 +195,6 @@ impl Reads {
             self.read_cells(account, token, hours, &mut rows)?;
             self.read_refusals(account, token, hours, &mut rows)?;
         }
-        sort(&mut rows);
         Ok(rows)
     }
 
@@ -177,7 +205,7 @@ impl Reads {
         // NUL: the smallest text behind the account's name.
         let behind = format!("{account}\0");
         for day in hours.days() {
-            for entry in days.range((day, account.as_str(), "")..(day, behind.as_str(), ""))? {
+            for entry in days.range((day, account.as_str(), BEHIND_COMPLETE)..(day, behind.as_str(), ""))? {
                 let (key, _) = entry?;
                 whose.insert(key.value().2.to_owned());
             }
@@ -232,8 +260,16 @@ impl Reads {
     }
 }
 
+/// A record as a list tells it.
+fn list_one(text: &str, account: &AccountId, id: &TokenId) -> Listed {
+    match parse_fields(text).and_then(|fields| TokenRecord::parse(&fields, account, id)) {
+        Ok(record) => Listed::Token(Box::new(record.into_stored())),
+        Err(problem) => Listed::Unreadable { id: id.clone(), why: problem.to_string() },
+    }
+}
+
 /// Reads `pool/operation/dataset`.
-fn parse_what(what: &str) -> Option<(Pool, Operation, &str)> {
+pub(super) fn parse_what(what: &str) -> Option<(Pool, Operation, &str)> {
     let (pool, rest) = what.split_once('/')?;
     let (operation, dataset) = rest.split_once('/')?;
     let pool = Pool::ALL.into_iter().find(|known| known.as_str() == pool)?;

@@ -12,8 +12,8 @@ use super::super::trail::Note;
 use super::super::{Event, StoreError, Written, record};
 use super::tables::{
     ACCOUNTS, BATCHES, CELLS, COUNTERS, CellKey, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, LEASES, PACE,
-    REFUSALS, Row, Stopped, TOKENS, TRAIL, TRAIL_OF, TrailKey, TrailOfKey, TrailValue, fields_text,
-    read_fields, read_token, unreadable,
+    REFUSALS, REFUSED, Row, SEEN, SUMS, Stopped, SumKey, TOKENS, TRAIL, TRAIL_OF, TrailKey, TrailOfKey,
+    TrailValue, fields_text, read_fields, read_token, unreadable,
 };
 use crate::policy::record::Account;
 use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId};
@@ -36,6 +36,9 @@ pub(super) struct Tables<'txn> {
     cells: Table<'txn, CellKey, [u64; 3]>,
     refusals: Table<'txn, CellKey, u64>,
     days: Table<'txn, (i64, &'static str, &'static str), ()>,
+    sums: Table<'txn, SumKey, [u64; 3]>,
+    refused: Table<'txn, SumKey, u64>,
+    seen: Table<'txn, &'static str, (i64, i64)>,
     batches: Table<'txn, u128, i64>,
     trail: Table<'txn, TrailKey, TrailValue>,
     trail_of: Table<'txn, TrailOfKey, ()>,
@@ -73,6 +76,9 @@ impl<'txn> Tables<'txn> {
             cells: transaction.open_table(CELLS)?,
             refusals: transaction.open_table(REFUSALS)?,
             days: transaction.open_table(DAYS)?,
+            sums: transaction.open_table(SUMS)?,
+            refused: transaction.open_table(REFUSED)?,
+            seen: transaction.open_table(SEEN)?,
             batches: transaction.open_table(BATCHES)?,
             trail: transaction.open_table(TRAIL)?,
             trail_of: transaction.open_table(TRAIL_OF)?,

@@ -14,7 +14,10 @@
 //! | `epochs` | account | the account's epoch |
 //! | `cells` | account, id, hour (s), `pool/operation/dataset` | requests, credits, bytes |
 //! | `refusals` | account, id or `-`, hour (s), code | how many |
-//! | `days` | day (s), account, id or `-` | says that there are cells or refusals of that day |
+//! | `days` | day (s), account, id or `-` | says that there are cells or refusals of that day; `*` and, on a month's first day, `*month`: the sums of that day or month hold all of it |
+//! | `sums` | `hours`, `days`, `tokens`, `datasets`, `tokens of months` or `datasets of months`; when it began (s), account, `pool/operation/dataset`, `pool/operation`, `pool/id` or `pool/dataset` | requests, credits, bytes of all tokens |
+//! | `refused` | `hours` or `days`, when it began (s), account, code | how many of all tokens, and nobody's |
+//! | `seen` | `account/id` | when the token was last charged and last refused (s); 0: never |
 //! | `trail` | account, an entry's id (ms, number) | when, µs; the note as JSON ([`super::super::trail`]). It is only ever added to |
 //! | `trail_of` | account, what the entry is about, its id | says that there is such an entry |
 //! | `batches` | ULID | refusals that are counted, by their batch: when, µs |
@@ -23,6 +26,7 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::super::StoreError;
 use super::super::record::{BadRecord, Fields, TokenRecord, token_name};
+use super::super::sums::Names;
 use crate::ledger::{Counter, Slot};
 use crate::policy::{AccountId, Credits, Pool, TokenId};
 
@@ -39,6 +43,36 @@ pub(super) type TrailOfKey = (&'static str, &'static str, u64, u64);
 /// Whose, whose, when, what.
 pub(super) type CellKey = (&'static str, &'static str, i64, &'static str);
 
+/// Of what kind, when, whose, what.
+pub(super) type SumKey = (&'static str, i64, &'static str, &'static str);
+
+/// Sums by hour.
+pub(super) const BY_HOUR: &str = "hours";
+/// Sums by day.
+pub(super) const BY_DAY: &str = "days";
+/// Says of a day that its sums hold all of it.
+pub(super) const DAY_COMPLETE: &str = "*";
+/// Says on a month's first day that its sums hold all of it.
+pub(super) const MONTH_COMPLETE: &str = "*month";
+/// Behind both, and before whatever names a token or nobody.
+pub(super) const BEHIND_COMPLETE: &str = "+";
+
+/// The kind of a day's sums by name.
+pub(super) fn by_name(names: Names) -> &'static str {
+    match names {
+        Names::Tokens => "tokens",
+        Names::Datasets => "datasets",
+    }
+}
+
+/// The kind of a month's sums by name.
+pub(super) fn by_name_of_month(names: Names) -> &'static str {
+    match names {
+        Names::Tokens => "tokens of months",
+        Names::Datasets => "datasets of months",
+    }
+}
+
 pub(super) const META: Texts = TableDefinition::new("meta");
 pub(super) const ACCOUNTS: Texts = TableDefinition::new("accounts");
 pub(super) const TOKENS: Texts = TableDefinition::new("tokens");
@@ -54,6 +88,9 @@ pub(super) const CELLS: TableDefinition<'static, CellKey, [u64; 3]> = TableDefin
 pub(super) const REFUSALS: TableDefinition<'static, CellKey, u64> = TableDefinition::new("refusals");
 pub(super) const DAYS: TableDefinition<'static, (i64, &'static str, &'static str), ()> =
     TableDefinition::new("days");
+pub(super) const SUMS: TableDefinition<'static, SumKey, [u64; 3]> = TableDefinition::new("sums");
+pub(super) const REFUSED: TableDefinition<'static, SumKey, u64> = TableDefinition::new("refused");
+pub(super) const SEEN: TableDefinition<'static, &'static str, (i64, i64)> = TableDefinition::new("seen");
 pub(super) const BATCHES: TableDefinition<'static, u128, i64> = TableDefinition::new("batches");
 pub(super) const TRAIL: TableDefinition<'static, TrailKey, TrailValue> = TableDefinition::new("trail");
 pub(super) const TRAIL_OF: TableDefinition<'static, TrailOfKey, ()> = TableDefinition::new("trail_of");

@@ -9,6 +9,7 @@ use ulid::Ulid;
 
 use super::super::record::Fields;
 use super::super::trail::{EntryId, Traced};
+use super::super::usage::Seen;
 use super::super::{NodeId, NodeReport, Paced, Remembered, StoreError, Written};
 use crate::ledger::lease::{Grant, Reserved};
 use crate::ledger::pace::LONGEST_HOLD;
@@ -61,6 +62,19 @@ pub(super) fn counter(answer: Value, key: &str) -> Result<(Counter, Credits), St
     let counter =
         Counter { hour: slot("hour")?, day: slot("day")?, month: slot("month")?, ever: slot("ever")? };
     Ok((counter, Credits(number("stranded".to_owned(), Some(0))?)))
+}
+
+/// When tokens were last seen: for each the two fields that `HMGET` was asked for.
+pub(super) fn seen(answer: Value, key: &str) -> Result<Vec<Seen>, StoreError> {
+    let bad = || unreadable(key, &"it holds what is no time");
+    let times = Vec::<Option<i64>>::from_redis_value(answer).map_err(|_| bad())?;
+    times
+        .chunks(2)
+        .map(|times| match *times {
+            [used, refused] => Ok(Seen { used, refused }),
+            _ => Err(bad()),
+        })
+        .collect()
 }
 
 /// Reads what may be empty; the outer `None`: it is neither empty nor of its form.

@@ -10,7 +10,8 @@ use super::answers::{self, strange, unreadable};
 use super::link::{Again, Failure};
 use crate::policy::{AccountId, Operation, Pool, TokenId};
 use crate::store::record::Fields;
-use crate::store::usage::{DAY, Hours, NOBODY, day_of, sort};
+use crate::store::sums::{Figures, Names};
+use crate::store::usage::{DAY, Hours, NOBODY, day_of, last_second, month_of, sort};
 use crate::store::{LeaseId, RefusalCell, StoreError, UsageCell, UsageRow};
 
 /// How many days of tokens are read at once, so that each bunch stays within the timeout.
@@ -22,10 +23,10 @@ fn hour_of_day(hour: i64) -> i64 {
     hour.rem_euclid(DAY) / 3600
 }
 
-/// The field of a cell in its day: `HH|pool|operation|dataset`.
-pub(super) fn cell_field(pool: Pool, cell: &UsageCell) -> String {
-    let hour = hour_of_day(cell.hour);
-    format!("{hour:02}|{}|{}|{}", pool.as_str(), cell.operation, cell.dataset)
+/// The parts of a cell's field in its day, `HH|pool|operation|dataset`.
+pub(super) fn cell_parts(pool: Pool, cell: &UsageCell) -> [String; 4] {
+    let hour = format!("{:02}", hour_of_day(cell.hour));
+    [hour, pool.as_str().to_owned(), cell.operation.to_string(), cell.dataset.clone()]
 }
 
 fn parse_hour(text: &str, day: i64) -> Option<i64> {
@@ -33,19 +34,28 @@ fn parse_hour(text: &str, day: i64) -> Option<i64> {
     Some(day + hour * 3600)
 }
 
-fn parse_cell(field: &str, value: &str, day: i64) -> Option<(Pool, UsageCell)> {
+pub(super) fn parse_pool(text: &str) -> Option<Pool> {
+    Pool::ALL.into_iter().find(|known| known.as_str() == text)
+}
+
+/// Reads `requests credits bytes`.
+pub(super) fn parse_figures(text: &str) -> Option<Figures> {
+    let mut numbers = text.split(' ').map(|number| number.parse().ok());
+    let figures = [numbers.next()??, numbers.next()??, numbers.next()??];
+    numbers.next().is_none().then_some(figures)
+}
+
+pub(super) fn parse_cell(field: &str, value: &str, day: i64) -> Option<(Pool, UsageCell)> {
     let mut parts = field.splitn(4, '|');
     let hour = parse_hour(parts.next()?, day)?;
-    let pool = parts.next()?;
-    let pool = Pool::ALL.into_iter().find(|known| known.as_str() == pool)?;
+    let pool = parse_pool(parts.next()?)?;
     let operation = Operation::parse(parts.next()?)?;
     let dataset = parts.next()?.to_owned();
-    let numbers: Vec<u64> = value.split(' ').map(|number| number.parse().ok()).collect::<Option<_>>()?;
-    let [requests, credits, bytes] = numbers[..] else { return None };
+    let [requests, credits, bytes] = parse_figures(value)?;
     Some((pool, UsageCell { hour, dataset, operation, requests, credits, bytes }))
 }
 
-fn parse_refusal(field: &str, value: &str, day: i64) -> Option<(i64, String, u64)> {
+pub(super) fn parse_refusal(field: &str, value: &str, day: i64) -> Option<(i64, String, u64)> {
     let (hour, code) = field.split_once('|')?;
     Some((parse_hour(hour, day)?, code.to_owned(), value.parse().ok()?))
 }
@@ -68,15 +78,19 @@ impl RedisStore {
             let whose = cell.token.as_ref().map_or(NOBODY, TokenId::as_str);
             days.entry((day_of(cell.hour), whose)).or_default().push(cell);
         }
-        let mut keys = vec![self.keys.batch(account, batch)];
+        let mut keys = vec![self.keys.batch(account, batch), self.keys.seen(account)];
         let kept_for = self.retention.usage.as_micros().to_string();
         let mut args = vec![BATCH_MS.to_string(), kept_for, self.clock_text()];
         for ((day, whose), cells) in days {
             keys.extend([self.keys.refusals(account, whose, day), self.keys.active(account, day)]);
-            args.extend([(day + DAY).to_string(), whose.to_owned(), cells.len().to_string()]);
+            keys.extend([self.keys.sums_by_hour(account, day), self.keys.sums_of_day(account, day)]);
+            keys.extend(Names::ALL.map(|names| self.keys.sums_of_month(account, names, day)));
+            let last_second = last_second(cells.iter().map(|cell| cell.hour)).unwrap_or(day);
+            args.extend([(day + DAY).to_string(), month_of(day).1.to_string(), whose.to_owned()]);
+            args.extend([last_second.to_string(), cells.len().to_string()]);
             for cell in cells {
-                let field = format!("{:02}|{}", hour_of_day(cell.hour), cell.code);
-                args.extend([field, cell.count.to_string()]);
+                let hour = format!("{:02}", hour_of_day(cell.hour));
+                args.extend([hour, cell.code.to_owned(), cell.count.to_string()]);
             }
         }
         let answer = self.run(&self.scripts.refusals, &keys, args, Again::Yes).await?;
@@ -92,6 +106,18 @@ impl RedisStore {
     ) -> Result<Vec<UsageRow>, StoreError> {
         let now = self.now().await?;
         let hours = Hours::new(from, to, now, self.retention.usage);
+        let mut rows = self.read_hours(account, token, hours).await?;
+        sort(&mut rows);
+        Ok(rows)
+    }
+
+    /// The same, in no order.
+    pub(super) async fn read_hours(
+        &self,
+        account: &AccountId,
+        token: Option<&TokenId>,
+        hours: Hours,
+    ) -> Result<Vec<UsageRow>, StoreError> {
         let days: Vec<i64> = hours.days().collect();
         let wanted = match token {
             Some(token) => {
@@ -104,7 +130,6 @@ impl RedisStore {
         for bunch in wanted.chunks(BUNCH) {
             self.read_days(account, bunch, hours, &mut rows).await?;
         }
-        sort(&mut rows);
         Ok(rows)
     }
 
@@ -153,7 +178,11 @@ impl RedisStore {
     }
 
     /// Sends commands, one for each key, and gets their answers.
-    async fn ask_all(&self, pipeline: &mut Pipeline, keys: &[String]) -> Result<Vec<Value>, StoreError> {
+    pub(super) async fn ask_all(
+        &self,
+        pipeline: &mut Pipeline,
+        keys: &[String],
+    ) -> Result<Vec<Value>, StoreError> {
         pipeline.ignore_errors();
         let answers = self.link.send(pipeline, Again::Yes).await;
         let answers = answers.map_err(|failure| failure.into_store_error(""))?;
@@ -163,7 +192,7 @@ impl RedisStore {
             .collect()
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
+    pub(super) async fn now(&self) -> Result<Timestamp, StoreError> {
         let answer = self.ask(cmd("TIME"), Again::Yes).await?;
         self.time(answer)
     }
@@ -222,7 +251,7 @@ mod tests {
             credits: 2,
             bytes: 3,
         };
-        let field = cell_field(Pool::Premium, &cell);
+        let field = cell_parts(Pool::Premium, &cell).join("|");
         assert_eq!(field, "07|premium|write|MY/A|B");
         assert_eq!(parse_cell(&field, "1 2 3", 86_400), Some((Pool::Premium, cell)));
         let bad = [

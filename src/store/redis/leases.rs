@@ -15,7 +15,8 @@ use crate::ledger::lease::Reserved;
 use crate::ledger::pace::LONGEST_HOLD;
 use crate::policy::{AccountId, Credits, TokenId};
 use crate::store::record::{budget_field, limit_field};
-use crate::store::usage::{CLOSED_FOR, DAY, UNKNOWN_FOR, day_of};
+use crate::store::sums::Names;
+use crate::store::usage::{CLOSED_FOR, DAY, UNKNOWN_FOR, day_of, last_second, month_of};
 use crate::store::{LeaseKey, Paced, Reserve, Settlement, StoreError, UsageCell};
 
 /// How many calls go at once, so that each bunch stays within the timeout.
@@ -157,7 +158,9 @@ impl RedisStore {
             self.keys.used_by_token(account, token, pool),
             self.keys.used_by_account(account, pool),
             self.keys.leases(account),
+            self.keys.seen(account),
         ];
+        let last_second = last_second(cells.iter().map(|cell| cell.hour));
         let mut args = vec![
             drawn_on(key),
             key.lease.0.to_string(),
@@ -167,6 +170,7 @@ impl RedisStore {
             micros(UNKNOWN_FOR),
             micros(self.retention.usage),
             self.clock_text(),
+            last_second.map(|second| second.to_string()).unwrap_or_default(),
         ];
         let mut days: BTreeMap<i64, Vec<&UsageCell>> = BTreeMap::new();
         for cell in cells {
@@ -174,9 +178,12 @@ impl RedisStore {
         }
         for (day, cells) in days {
             keys.extend([self.keys.cells(account, token.as_str(), day), self.keys.active(account, day)]);
-            args.extend([(day + DAY).to_string(), cells.len().to_string()]);
+            keys.extend([self.keys.sums_by_hour(account, day), self.keys.sums_of_day(account, day)]);
+            keys.extend(Names::ALL.map(|names| self.keys.sums_by_name(account, names, day)));
+            keys.extend(Names::ALL.map(|names| self.keys.sums_of_month(account, names, day)));
+            args.extend([(day + DAY).to_string(), month_of(day).1.to_string(), cells.len().to_string()]);
             for cell in cells {
-                args.push(super::cells::cell_field(pool, cell));
+                args.extend(super::cells::cell_parts(pool, cell));
                 args.extend([cell.requests, cell.credits, cell.bytes].map(|number| number.to_string()));
             }
         }

@@ -183,3 +183,32 @@ end
 local function usage_left(day_ends, kept_for, now)
   return math.max(math.ceil((day_ends * 1000000 + kept_for - now) / 1000), 0) + 3600000
 end
+
+-- Before anything is counted on a day: says of its sums, and of those of its month, whether they will hold all of it. That is so
+-- where nothing was counted yet.
+local function begin_sums(active, of_day, ...)
+  if redis.call('EXISTS', of_day) == 0 and redis.call('EXISTS', active) == 0 then
+    redis.call('HSET', of_day, 'complete', '1')
+  end
+  local of_month, complete = { ... }, nil
+  for _, key in ipairs(of_month) do
+    if redis.call('EXISTS', key) == 0 then
+      if not complete then
+        complete = '1'
+        local month = string.sub(active, 1, -3)
+        for day = 1, 31 do
+          if redis.call('EXISTS', month .. string.format('%02d', day)) == 1 then complete = '0' end
+        end
+      end
+      redis.call('HSET', key, 'complete', complete)
+    end
+  end
+end
+
+-- Writes down when something was seen last: now, or in its last hour, where that is over.
+local function see(seen, field, last_second, now)
+  if last_second == '' then return end
+  local at = math.min(math.floor(now / 1000000), tonumber(last_second))
+  local before = tonumber(redis.call('HGET', seen, field) or '0') or 0
+  if at > before then redis.call('HSET', seen, field, text(at)) end
+end

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use redis::cmd;
 use tokio::sync::broadcast;
 
-use super::answers::{self, unreadable};
+use super::answers::{self, strange, unreadable};
 use super::events::recall_text;
-use super::link::{Again, Failure};
+use super::link::Again;
 use super::{Account, RedisStore};
 use crate::ledger::lease::Reserved;
 use crate::policy::signature::SigningSecret;
@@ -19,8 +19,8 @@ use crate::store::record::{
 };
 use crate::store::trail::{Asked, Note, Traced};
 use crate::store::{
-    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
-    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, Grain, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell,
+    Remembered, Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, UsageSums, Written,
 };
 
 #[async_trait]
@@ -47,26 +47,10 @@ impl Store for RedisStore {
             self.link.ask(range, Again::Yes).await.map_err(|failure| failure.into_store_error(&key))?;
         let ids = answers::texts(answer, "ZRANGEBYLEX")?;
         let ids: Vec<TokenId> = ids.iter().filter_map(|id| TokenId::parse(id)).collect();
-        let keys: Vec<_> = ids.iter().map(|id| self.keys.token(account, id)).collect();
-        let (_, records) = self.read(&keys).await?;
-        let mut listed = Vec::with_capacity(ids.len());
-        for ((id, key), answer) in ids.into_iter().zip(&keys).zip(records) {
-            let answer = answer.map_err(|error| Failure::from(error).into_store_error(key));
-            let fields = answer.and_then(|answer| answers::fields(answer, key));
-            let record = match fields {
-                Ok(fields) => TokenRecord::parse(&fields.unwrap_or_default(), account, &id),
-                Err(StoreError::Unreadable { why, .. }) => {
-                    listed.push(Listed::Unreadable { id, why });
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            listed.push(match record {
-                Ok(record) => Listed::Token(Box::new(record.into_stored())),
-                Err(problem) => Listed::Unreadable { id, why: problem.to_string() },
-            });
-        }
-        Ok(listed)
+        let listed = self.listed(account, &ids).await?;
+        // Nobody takes a record away: one that is named and not there is a record like any other that cannot be read.
+        let gone = |id: TokenId| Listed::Unreadable { id, why: "there is none".to_owned() };
+        Ok(ids.into_iter().zip(listed).map(|(id, listed)| listed.unwrap_or_else(|| gone(id))).collect())
     }
 
     async fn create_token(&self, policy: &Policy, value: &Token, note: &Note) -> Result<(), StoreError> {
@@ -292,7 +276,8 @@ impl Store for RedisStore {
     }
 
     async fn token_usage(&self, account: &AccountId, id: &TokenId) -> Result<Counted, StoreError> {
-        self.counted(|pool| self.keys.used_by_token(account, id, pool)).await
+        let counted = self.counted_of(account, std::slice::from_ref(id)).await?;
+        counted.into_iter().next().ok_or_else(|| strange("HGETALL"))
     }
 
     async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
@@ -301,5 +286,23 @@ impl Store for RedisStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.ask(cmd("PING"), Again::Yes).await.map(drop)
+    }
+
+    async fn get_tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, StoreError> {
+        Ok(self.listed(account, ids).await?.into_iter().flatten().collect())
+    }
+
+    async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError> {
+        self.counted_of(account, ids).await
+    }
+
+    async fn usage_sums(
+        &self,
+        account: &AccountId,
+        grain: Grain,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<UsageSums, StoreError> {
+        self.read_sums(account, grain, from, to).await
     }
 }

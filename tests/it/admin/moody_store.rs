@@ -13,8 +13,8 @@ use tollgate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, Tok
 use tollgate::store::embedded::EmbeddedStore;
 use tollgate::store::trail::{Asked, Note, Traced};
 use tollgate::store::{
-    AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
-    Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
+    AccountSecrets, Counted, Event, Grain, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell,
+    Remembered, Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, UsageSums, Written,
 };
 
 /// How the store behaves.
@@ -100,6 +100,16 @@ impl MoodyStore {
         }
     }
 
+    fn spoil(&self, listed: &mut [Listed]) {
+        for entry in listed {
+            if let Listed::Token(token) = entry
+                && self.is_unreadable(&token.policy.id)
+            {
+                *entry = Listed::Unreadable { id: token.policy.id.clone(), why: WHY.to_owned() };
+            }
+        }
+    }
+
     fn is_unreadable(&self, id: &TokenId) -> bool {
         *self.mood.lock() == Mood::Unreadable(id.clone())
     }
@@ -128,13 +138,7 @@ impl Store for MoodyStore {
     ) -> Result<Vec<Listed>, StoreError> {
         self.ready().await?;
         let mut listed = self.inner.list_tokens(account, after, limit).await?;
-        for entry in &mut listed {
-            if let Listed::Token(token) = entry
-                && self.is_unreadable(&token.policy.id)
-            {
-                *entry = Listed::Unreadable { id: token.policy.id.clone(), why: WHY.to_owned() };
-            }
-        }
+        self.spoil(&mut listed);
         Ok(listed)
     }
 
@@ -333,5 +337,28 @@ impl Store for MoodyStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.ready().await?;
         self.inner.ping().await
+    }
+
+    async fn get_tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, StoreError> {
+        self.ready().await?;
+        let mut listed = self.inner.get_tokens(account, ids).await?;
+        self.spoil(&mut listed);
+        Ok(listed)
+    }
+
+    async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError> {
+        self.ready().await?;
+        self.inner.tokens_usage(account, ids).await
+    }
+
+    async fn usage_sums(
+        &self,
+        account: &AccountId,
+        grain: Grain,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<UsageSums, StoreError> {
+        self.ready().await?;
+        self.inner.usage_sums(account, grain, from, to).await
     }
 }

@@ -276,6 +276,35 @@ impl Bench {
         self.reopen(Some(sealer()));
     }
 
+    /// Takes away what a store from before there were sums, and before it knew when a token was last seen, does not have.
+    pub async fn forget_sums(&mut self) {
+        if let Raw::Redis(server) = &self.raw {
+            let mut connection = connect(server).await;
+            let keys: Vec<String> = ask(&mut connection, &["KEYS", "tg:{default}:s[ue][me][sn]*"]).await;
+            assert!(!keys.is_empty());
+            for key in keys {
+                let _: i64 = ask(&mut connection, &["DEL", &key]).await;
+            }
+            return;
+        }
+        self.store = None;
+        {
+            let database = Database::create(self.file()).unwrap();
+            let transaction = database.begin_write().unwrap();
+            for table in ["sums", "refused", "seen"] {
+                let table = TableDefinition::<(&str, i64, &str, &str), u64>::new(table);
+                assert!(transaction.delete_table(table).unwrap());
+            }
+            {
+                let days = TableDefinition::<(i64, &str, &str), ()>::new("days");
+                let mut days = transaction.open_table(days).unwrap();
+                days.retain(|(_, _, whose), ()| !whose.starts_with('*')).unwrap();
+            }
+            transaction.commit().unwrap();
+        }
+        self.reopen(Some(sealer()));
+    }
+
     /// The raw fields of a token's record.
     pub async fn raw_token(&mut self, id: &TokenId) -> BTreeMap<String, String> {
         let mut seen = BTreeMap::new();

@@ -382,7 +382,7 @@ impl<'b> Trial<'b> {
         for bench in self.benches {
             let (store, account) = (bench.store(), &self.account.id);
             prop_assert_eq!(store.epoch(account).await.unwrap(), self.model.epoch);
-            let Counted { counters: used, stranded, at } = store.account_usage(account).await.unwrap();
+            let Counted { counters: used, stranded, at, .. } = store.account_usage(account).await.unwrap();
             prop_assert_eq!(at, self.now);
             for pool in Pool::ALL {
                 let expected = self.model.account.get(&pool).copied().unwrap_or_default();

@@ -16,12 +16,12 @@ super::on_both![
     the_largest_numbers_of_usage_are_counted,
 ];
 
-fn cell(hour: &str, operation: Operation, dataset: &str, credits: u64) -> UsageCell {
+pub fn cell(hour: &str, operation: Operation, dataset: &str, credits: u64) -> UsageCell {
     let (hour, dataset) = (time(hour).as_second(), dataset.to_owned());
     UsageCell { hour, dataset, operation, requests: 1, credits, bytes: 100 * credits }
 }
 
-async fn spend(bench: &Bench, id: &TokenId, pool: Pool, cells: &[UsageCell]) {
+pub async fn spend(bench: &Bench, id: &TokenId, pool: Pool, cells: &[UsageCell]) {
     let spent = cells.iter().map(|cell| cell.credits).sum();
     let taking = charge(id, pool, spent);
     bench.store().take(&taking).await.unwrap();
@@ -36,7 +36,9 @@ async fn rows(bench: &Bench, token: Option<&TokenId>, from: &str, to: &str) -> V
 }
 
 async fn all(bench: &Bench) -> Vec<UsageRow> {
-    bench.store().usage(&account_id(), None, Timestamp::MIN, Timestamp::MAX).await.unwrap()
+    let rows = bench.store().usage(&account_id(), None, Timestamp::MIN, Timestamp::MAX).await.unwrap();
+    super::sums::check(bench, Timestamp::MIN, Timestamp::MAX).await;
+    rows
 }
 
 async fn rows_are_by_hour_and_in_order(bench: Bench) {

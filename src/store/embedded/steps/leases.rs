@@ -165,7 +165,7 @@ impl Tables<'_> {
         self.keep_lease(key.lease, &kept(key, node, lease, later(now, time)))?;
         if counted {
             self.keep_books(&key.account, &key.token, key.pool, &books)?;
-            self.add_cells(key, cells)?;
+            self.add_cells(key, cells, now)?;
         }
         Ok(())
     }

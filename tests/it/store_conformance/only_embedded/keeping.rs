@@ -95,21 +95,29 @@ async fn leases_and_usage_are_swept_away_when_they_are_over() {
     let refusal = RefusalCell { token: None, hour, code: "no_token", count: 1 };
     bench.store().count_refusals(&account_id(), new_lease(), &[refusal]).await.unwrap();
     let tables = ["leases", "expiries", "forgets", "cells", "refusals", "days", "batches"];
-    assert_eq!(rows_of(&mut bench, &tables), [11, 1, 10, 1, 1, 2, 1]);
+    // Of its day there is usage, there is a refusal, and of day and month there are sums that hold all of it.
+    assert_eq!(rows_of(&mut bench, &tables), [11, 1, 10, 1, 1, 4, 1]);
+    let sums = ["sums", "refused", "seen"];
+    assert_eq!(rows_of(&mut bench, &sums), [6, 2, 1]);
     // Closed ones are forgotten a while after two minutes; the lost one is stranded.
     bench.pass(SignedDuration::from_mins(13));
     assert_eq!(bench.store().expire(&account_id()).await.unwrap(), 1);
     bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
-    assert_eq!(rows_of(&mut bench, &tables), [1, 0, 1, 1, 1, 2, 1]);
+    assert_eq!(rows_of(&mut bench, &tables), [1, 0, 1, 1, 1, 4, 1]);
     bench.settle(&lost, 1).await;
     // Two days later no lease is left, and no mark of a batch; the usage is.
     bench.pass(SignedDuration::from_hours(48));
     bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
     assert_eq!(rows_of(&mut bench, &["leases", "expiries", "forgets", "batches"]), [0, 0, 0, 0]);
-    assert_eq!(rows_of(&mut bench, &["cells", "refusals", "days"]), [1, 1, 2]);
+    assert_eq!(rows_of(&mut bench, &["cells", "refusals", "days"]), [1, 1, 4]);
+    assert_eq!(rows_of(&mut bench, &sums), [6, 2, 1]);
     bench.pass(SignedDuration::from_hours(401 * 24));
     bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
     assert_eq!(rows_of(&mut bench, &["cells", "refusals", "days"]), [0, 0, 0]);
+    assert_eq!(rows_of(&mut bench, &sums), [2, 0, 1], "other days of the month are kept");
+    bench.pass(SignedDuration::from_hours(7 * 24));
+    bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
+    assert_eq!(rows_of(&mut bench, &sums), [0, 0, 1]);
 }
 
 #[tokio::test]
@@ -122,10 +130,10 @@ async fn usage_is_swept_away_when_the_time_that_was_told_is_over() {
     let mut settled = settlement(&taking, 1);
     settled.cells[0].hour = bench.now().as_second();
     bench.store().settle(&[settled]).await.unwrap();
-    // 18 hours are left of the day, and an hour more is waited.
-    for (hours, left) in [(31 * 24 + 18, 1), (2, 0)] {
+    // 18 hours are left of the day, and an hour more is waited. The first day of the month is forgotten already.
+    for (hours, cells, days) in [(31 * 24 + 18, 1, 2), (2, 0, 0)] {
         bench.pass(SignedDuration::from_hours(hours));
         bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
-        assert_eq!(rows_of(&mut bench, &["cells", "days"]), [left, left]);
+        assert_eq!(rows_of(&mut bench, &["cells", "days"]), [cells, days]);
     }
 }
