@@ -64,6 +64,10 @@ fn kind_of(method: &Method, response: &ResponseHeader) -> (BodyKind, bool) {
     (BodyKind::of(content_type, false), is_encoded(codings.map(header::HeaderValue::as_bytes)))
 }
 
+fn length(response: &ResponseHeader) -> Option<u64> {
+    response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 fn stated(price: &Price, response: &mut ResponseHeader) -> Option<crate::policy::Credits> {
     let name = price.header()?;
     let values = response.headers.get_all(name).iter();
@@ -97,7 +101,9 @@ impl Gate {
             visit.late = Some(Late::Failed(Failure::EncodedResponse));
             return Error::e_explain(ErrorType::InternalError, "a response that cannot be counted");
         }
-        let kind = if encoded { BodyKind::Opaque } else { kind };
+        // What is neither counted nor cut is not read.
+        let is_read = price.reads_body() || kind.is_stream();
+        let kind = if encoded || !(is_read || kind == BodyKind::Empty) { BodyKind::Opaque } else { kind };
         let is_stream = kind.is_stream() || response.status == StatusCode::SWITCHING_PROTOCOLS;
         if pass.is_free() && !(grows && is_stream) {
             pass.begin_response(status);
@@ -117,6 +123,11 @@ impl Gate {
                 // It is delivered, and exceeds the limit by its own cost at most (law 1).
                 Err(_) => break,
             }
+        }
+        // Where the length is told, its price is drawn at once, as far as it is in the purse; the rest as it flows.
+        if !is_stream && let Some(length) = length(response) {
+            let whole = flow.price_with(length);
+            tab.grow(first.min(whole), whole);
         }
         let case = is_stream.then(|| case(session, &visit.trail, route)).flatten();
         let expires_at = visit.trail.policy.as_ref().and_then(|policy| policy.expires_at);

@@ -28,6 +28,11 @@ impl Flow {
         self.rates.of(self.seen())
     }
 
+    /// What it costs if it ends after so many bytes, with the units seen up to now.
+    pub fn price_with(&self, bytes: u64) -> Credits {
+        self.rates.of(Seen { bytes, units: self.tally.units() })
+    }
+
     /// What must be in hand for what has gone out already: the price, and that of the event which has begun.
     pub fn due(&self) -> Credits {
         self.rates.of(Seen { bytes: self.bytes, units: self.tally.begun() })
