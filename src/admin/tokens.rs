@@ -29,7 +29,7 @@ pub(super) mod values;
 mod view;
 
 pub(super) use fields::SETTABLE;
-pub(super) use fresh::Fresh;
+pub(super) use fresh::{Fresh, random};
 pub(super) use view::{GrantView, TokenView};
 use view::{ListedView, PageView, listed_id, public_value};
 
