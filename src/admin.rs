@@ -1,8 +1,9 @@
-//! The admin API: tokens, the account, usage, nodes, the trail, `explain`, health and metrics (`interface.md`, "Admin API").
+//! The admin API: tokens, the account, usage, nodes, the trail, members, `explain`, health and metrics (`interface.md`, "Admin API").
 //!
 //! Owns the route table, who may call, how JSON is read and written, and the OpenAPI description, which is made from
 //! the handlers. It asks the [`Store`] and the gate's [`Explainer`]; it knows no Pingora and no particular store.
-//! `tokens`, `account`, `usage`, `nodes`, `audit`, `explain` and `health` are one file for each resource; `auth` guards `/v1`;
+//! `tokens`, `account`, `usage`, `nodes`, `audit`, `people`, `explain` and `health` are one file for each resource; `auth` guards `/v1`;
+//! `people::door` is where members get in to the console;
 //! `changes` says what is written down of a write; `catalogue` is what a search for tokens looks through;
 //! `problem` is the one road from an error to an answer; `fields` reads bodies; `receipt` waits until a write is in force
 //! everywhere.
@@ -104,6 +105,9 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(account::read, account::edit))
         .routes(routes!(nodes::list))
         .routes(routes!(audit::list))
+        .routes(routes!(people::list, people::invite))
+        .routes(routes!(people::read, people::edit, people::remove))
+        .routes(routes!(people::renew))
         .routes(routes!(explain::explain))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

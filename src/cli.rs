@@ -17,6 +17,7 @@ mod check;
 mod client;
 mod explain;
 mod flags;
+mod member;
 mod nodes;
 mod patience;
 mod receipt;
@@ -63,6 +64,9 @@ enum Command {
     /// Show and edit the account's budget
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// List, invite, edit and remove the members who use the console
+    #[command(subcommand)]
+    Member(member::MemberCommand),
     /// Show what all tokens have used, and what was refused
     Usage(usage::UsageArgs),
     /// Show who changed what, from what to what, when
@@ -134,6 +138,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Output> {
         Command::Check(args) => Ok(check::run(global, &args)),
         Command::Token(command) => token::run(global, command),
         Command::Account(command) => account::run(global, command),
+        Command::Member(command) => member::run(global, command),
         Command::Usage(args) => usage::run(global, &args),
         Command::Audit(args) => audit::run(global, &args),
         Command::Nodes => nodes::run(global),

@@ -13,8 +13,11 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
+use jiff::Timestamp;
 
 use crate::admin::Door;
+use crate::policy::AccountId;
+use crate::store::Store;
 
 mod api;
 mod assets;
@@ -36,8 +39,9 @@ struct Console {
     door: Arc<Door>,
 }
 
-/// The console, and behind it all that the admin API serves.
-pub(crate) fn router(api: Router, door: Arc<Door>) -> Router {
+/// The console of an account, and behind it all that the admin API serves.
+pub fn router(api: Router, store: Arc<dyn Store>, account: AccountId, now: fn() -> Timestamp) -> Router {
+    let door = Arc::new(Door::new(store, account, now));
     let console = Console { api: api::Api::new(api.clone()), door };
     let pages = Router::new()
         .route("/", get(|| async { Redirect::to(pages::HOME) }))

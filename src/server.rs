@@ -230,10 +230,9 @@ fn start_admin(
     }
     let metrics = gate.clone();
     let account = AccountId::default_account();
-    let door = Arc::new(admin::Door::new(store.clone(), account.clone(), jiff::Timestamp::now));
     let router = admin::router(admin::Admin {
         store: store.clone(),
-        account,
+        account: account.clone(),
         explainer: gate.clone(),
         datasets: gate.grantable(),
         metrics: Arc::new(move || metrics.metrics()),
@@ -242,7 +241,7 @@ fn start_admin(
         now: jiff::Timestamp::now,
         version: env!("CARGO_PKG_VERSION"),
     });
-    let router = console::router(router, door);
+    let router = console::router(router, store.clone(), account, jiff::Timestamp::now);
     let stop = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };

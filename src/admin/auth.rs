@@ -16,9 +16,10 @@ use jiff::Timestamp;
 use super::Shared;
 use super::problem::Problem;
 use crate::policy::domain::Page;
-use crate::policy::{DomainMode, Policy, Status, Token, TokenKind};
+use crate::policy::{AccountId, DomainMode, Policy, Status, Token, TokenDigest, TokenKind};
 use crate::store::people::Role;
 use crate::store::trail::Actor;
+use crate::store::{Store, StoreError};
 
 /// Who asks, and what they may do. A session of the console brings one along in the request's extensions, where nothing
 /// that came over the wire can put one; every other request shows a secret token.
@@ -100,23 +101,40 @@ async fn authenticate(
         let detail = "A publishable token cannot use the admin API; use a secret token (sk_…).";
         return Err(Problem::new(StatusCode::FORBIDDEN, "secret_token_required", detail));
     }
-    let found = shared.admin.store.find_token(&token.digest()).await?;
-    let policy = found
-        .filter(|policy| policy.account == shared.admin.account && policy.kind == TokenKind::Secret)
-        .ok_or_else(|| refuse("token_invalid", INVALID))?;
-    check_usable(&policy, (shared.admin.now)())?;
+    let admin = &shared.admin;
+    let address = client.map(|address| address.ip());
+    let found = find_secret(&*admin.store, &admin.account, &token.digest()).await?;
+    let policy = found.ok_or_else(|| refuse("token_invalid", INVALID))?;
+    check_admits(&policy, (admin.now)(), headers, address)?;
+    Ok(Caller { actor: Actor::Token(policy.id), role: Role::Admin, client: address })
+}
+
+/// The account's secret token with this digest.
+pub(super) async fn find_secret(
+    store: &dyn Store,
+    account: &AccountId,
+    digest: &TokenDigest,
+) -> Result<Option<Policy>, StoreError> {
+    let found = store.find_token(digest).await?;
+    Ok(found.filter(|policy| policy.account == *account && policy.kind == TokenKind::Secret))
+}
+
+/// Whether a secret token may be used now, by a request with these headers that comes from there.
+pub(super) fn check_admits(
+    policy: &Policy,
+    now: Timestamp,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Result<(), Problem> {
+    check_usable(policy, now)?;
     let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
     let page = Page::read(&all(header::ORIGIN), &all(header::REFERER));
-    let admitted = policy.allowed_domains.admit(&page, client.map(|address| address.ip()));
+    let admitted = policy.allowed_domains.admit(&page, address);
     if admitted.is_err() && policy.domain_mode == DomainMode::Enforce {
         let detail = "The allowed domains of this secret token do not admit this request.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "domain_denied", detail));
     }
-    Ok(Caller {
-        actor: Actor::Token(policy.id),
-        role: Role::Admin,
-        client: client.map(|address| address.ip()),
-    })
+    Ok(())
 }
 
 fn check_usable(policy: &Policy, now: Timestamp) -> Result<(), Problem> {

@@ -10,7 +10,10 @@ use utoipa::openapi::{
 const COMMON: [(&str, &str); 4] = [
     ("400", "The request cannot be read: its query, its headers or the syntax of its body."),
     ("401", "There is no usable secret token in Authorization."),
-    ("403", "The token is not a secret one, or its allowed domains do not admit the request."),
+    (
+        "403",
+        "The token is not a secret one, its allowed domains do not admit the request, or a viewer may not do this.",
+    ),
     ("503", "The store cannot be reached; Retry-After says when to try again."),
 ];
 
@@ -27,7 +30,7 @@ pub(super) fn begin() -> OpenApi {
         .title("Tollgate admin API")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Tokens, the account, usage, nodes, who changed what, and whether a request would pass. Every call under /v1 needs a secret token of the \
+            "Tokens, the account, usage, nodes, members, who changed what, and whether a request would pass. Every call under /v1 needs a secret token of the \
              account. Errors are RFC 9457 problems with a stable `code`; a wrong body changes nothing and has every \
              wrong field named with a JSON pointer.",
         ))

@@ -100,6 +100,32 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "token_not_found", "This account has no token with that id.")
     }
 
+    /// There is no such member of this account.
+    pub(super) fn no_member() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "member_not_found", "This account has no member with that id.")
+    }
+
+    /// Its status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its name, for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Its sentence, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Adds what is wrong with one field.
+    pub(super) fn with_error(mut self, error: FieldError) -> Self {
+        self.errors.push(error);
+        self
+    }
+
     /// Adds a header.
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));

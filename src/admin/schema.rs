@@ -9,6 +9,7 @@ use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Schema
 use super::usage::By;
 use crate::policy::cost::{MAX_CREDITS, MAX_RATE};
 use crate::policy::{DomainMode, Operation, Period, Pool, Status, TokenKind};
+use crate::store::people::Role;
 
 /// A field with a fixed set of names.
 fn one_of(about: &str, names: impl IntoIterator<Item = &'static str>) -> ObjectBuilder {
@@ -71,6 +72,19 @@ pub(super) fn operation_or_null() -> Object {
 pub(super) fn actor_type() -> Object {
     one_of("The holder of a secret token, a member, or Tollgate itself.", ["token", "member", "tollgate"])
         .build()
+}
+
+/// What a member may do.
+pub(super) fn role() -> Object {
+    let about = "An admin may do everything; a viewer sees everything but secrets, and changes nothing.";
+    one_of(about, [Role::Admin, Role::Viewer].map(Role::as_str)).build()
+}
+
+/// How far a member is.
+pub(super) fn member_status() -> Object {
+    let about = "`active`: has a passphrase. `invited`: has a link that can be taken up. `lapsed`: the link's time is \
+                 over; a new one is needed.";
+    one_of(about, ["active", "invited", "lapsed"]).build()
 }
 
 /// A list of operations.
@@ -237,6 +251,37 @@ pub(super) struct RotateFields {
 pub(super) struct AccountFields {
     /// Credits all tokens may use together, for each pool; `null`: any number.
     budget: Option<LimitsFields>,
+}
+
+/// A new member.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes a body to OpenAPI")]
+#[schema(as = MemberFields)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MemberFields {
+    /// What the member signs in with: at most 200 characters, none of them a control character; unique, without regard
+    /// to case.
+    #[schema(min_length = 1, max_length = 200, example = "ada@example.com")]
+    name: String,
+    /// What the member may do.
+    #[schema(schema_with = role)]
+    role: String,
+}
+
+/// An edit of a member: what is absent stays.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes a body to OpenAPI")]
+#[schema(as = MemberEdit)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MemberEdit {
+    /// What the member signs in with.
+    #[schema(min_length = 1, max_length = 200)]
+    #[serde(default)]
+    name: String,
+    /// What the member may do.
+    #[schema(schema_with = role)]
+    #[serde(default)]
+    role: String,
 }
 
 /// A request to ask about.

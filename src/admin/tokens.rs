@@ -30,7 +30,7 @@ pub(super) mod values;
 mod view;
 
 pub(super) use fields::SETTABLE;
-pub(super) use fresh::Fresh;
+pub(super) use fresh::{Fresh, random};
 use view::public_value;
 pub(super) use view::{GrantView, TokenView};
 

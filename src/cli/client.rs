@@ -94,6 +94,11 @@ impl Client {
         Ok(Self { agent: settings.into(), base, token, token_from })
     }
 
+    /// The whole URL of a path.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
     /// Makes a call; anything but success is an error that says what to do.
     pub(super) fn call(&self, method: &str, path: &str, call: &Call<'_>) -> anyhow::Result<Value> {
         let mut url = format!("{}{path}", self.base);

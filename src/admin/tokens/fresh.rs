@@ -1,4 +1,4 @@
-//! New ids and new values for tokens, from the operating system's random numbers.
+//! New ids, and new values for tokens, from the operating system's random numbers.
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -18,6 +18,11 @@ pub(in crate::admin) struct Fresh {
 impl Fresh {
     /// An id younger than all that were given out before.
     pub(super) fn id(&self, now: Timestamp) -> Result<TokenId, Problem> {
+        self.ulid(now).map(TokenId::from_ulid)
+    }
+
+    /// What such an id is made of.
+    pub(in crate::admin) fn ulid(&self, now: Timestamp) -> Result<Ulid, Problem> {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let made = Ulid::from_parts(millis, u128::from_be_bytes(random()?));
         let mut last = self.last.lock();
@@ -26,7 +31,7 @@ impl Fresh {
             _ => made,
         };
         *last = Some(id);
-        Ok(TokenId::from_ulid(id))
+        Ok(id)
     }
 }
 
@@ -40,8 +45,9 @@ pub(super) fn signing_secret() -> Result<SigningSecret, Problem> {
     random().map(SigningSecret::from_random)
 }
 
-fn random() -> Result<[u8; 16], Problem> {
-    let mut bits = [0; 16];
+/// Random bytes.
+pub(in crate::admin) fn random<const N: usize>() -> Result<[u8; N], Problem> {
+    let mut bits = [0; N];
     getrandom::fill(&mut bits).map_err(|cause| {
         tracing::error!(%cause, "the operating system gives no random numbers");
         let detail = "The operating system gives no random numbers; nothing was changed.";
