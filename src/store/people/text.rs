@@ -17,8 +17,8 @@ struct RawMember {
     role: String,
     passphrase: Option<String>,
     invitation: Option<RawInvitation>,
-    sessions_since: Timestamp,
-    created_at: Timestamp,
+    sessions_since: String,
+    created_at: String,
     version: u64,
 }
 
@@ -26,14 +26,14 @@ struct RawMember {
 #[serde(deny_unknown_fields)]
 struct RawInvitation {
     digest: String,
-    until: Timestamp,
+    until: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSession {
     visitor: RawVisitor,
-    started_at: Timestamp,
+    started_at: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,6 +59,10 @@ impl Head {
     }
 }
 
+fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
 /// A name as it is compared: in lower case.
 pub(in crate::store) fn lower(name: &str) -> String {
     name.to_lowercase()
@@ -67,9 +71,10 @@ pub(in crate::store) fn lower(name: &str) -> String {
 impl Member {
     /// The member as it is kept, under this version.
     pub(in crate::store) fn to_text(&self, version: u64) -> String {
-        let invitation = self
-            .invitation
-            .map(|Invitation { digest, until }| RawInvitation { digest: hex::encode(digest), until });
+        let invitation = self.invitation.map(|Invitation { digest, until }| RawInvitation {
+            digest: hex::encode(digest),
+            until: until.to_string(),
+        });
         let raw = RawMember {
             id: self.id.to_string(),
             name: self.name.clone(),
@@ -77,8 +82,8 @@ impl Member {
             role: self.role.as_str().to_owned(),
             passphrase: self.passphrase.clone(),
             invitation,
-            sessions_since: self.sessions_since,
-            created_at: self.created_at,
+            sessions_since: self.sessions_since.to_string(),
+            created_at: self.created_at.to_string(),
             version,
         };
         serde_json::json!(raw).to_string()
@@ -94,7 +99,8 @@ impl Member {
             let mut digest = [0; 32];
             hex::decode_to_slice(raw.digest, &mut digest)
                 .map_err(|_| "the field `invitation` has no digest")?;
-            Ok::<_, &'static str>(Invitation { digest, until: raw.until })
+            let until = time(&raw.until).ok_or("the field `invitation` has no end")?;
+            Ok::<_, &'static str>(Invitation { digest, until })
         });
         Ok(Self {
             id: MemberId::parse(&raw.id).ok_or("the field `id` is none")?,
@@ -102,8 +108,8 @@ impl Member {
             role: Role::parse(&raw.role).ok_or("the field `role` is none")?,
             passphrase: raw.passphrase,
             invitation: invitation.transpose()?,
-            sessions_since: raw.sessions_since,
-            created_at: raw.created_at,
+            sessions_since: time(&raw.sessions_since).ok_or("the field `sessions_since` is no time")?,
+            created_at: time(&raw.created_at).ok_or("the field `created_at` is no time")?,
             version: raw.version,
         })
     }
@@ -116,7 +122,7 @@ impl Session {
             Visitor::Member(id) => RawVisitor::Member(id.to_string()),
             Visitor::Token(id) => RawVisitor::Token(id.to_string()),
         };
-        serde_json::json!(RawSession { visitor, started_at: self.started_at }).to_string()
+        serde_json::json!(RawSession { visitor, started_at: self.started_at.to_string() }).to_string()
     }
 
     /// Reads what is kept; `None`: it is none.
@@ -126,7 +132,7 @@ impl Session {
             RawVisitor::Member(id) => Visitor::Member(MemberId::parse(&id)?),
             RawVisitor::Token(id) => Visitor::Token(TokenId::parse(&id)?),
         };
-        Some(Self { visitor, started_at: raw.started_at })
+        Some(Self { visitor, started_at: time(&raw.started_at)? })
     }
 }
 
