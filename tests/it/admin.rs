@@ -13,6 +13,7 @@ pub(crate) mod moody_store;
 mod nodes;
 mod openapi;
 mod pages;
+mod people;
 mod protocol;
 mod receipts;
 mod search;

@@ -1,4 +1,4 @@
-//! An admin API that runs for one test: its own store in its own folder, its own port, a gate that answers as told.
+//! An admin API and its console that run for one test: its own store in its own folder, its own port, a gate that answers as told.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -113,10 +113,12 @@ impl Desk {
             now: Timestamp::now,
             version: "1.2.3-test",
         };
+        let (seam, account) = (Arc::clone(&admin.store), admin.account.clone());
+        let router = tollgate::console::router(router(admin), seam, account, Timestamp::now);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let served = runtime.spawn(serve(listener, router(admin), async move {
+        let served = runtime.spawn(serve(listener, router, async move {
             let _ = stopped.await;
         }));
         Self {

@@ -85,6 +85,7 @@ fn every_operation_says_who_may_call_and_what_may_come_back() {
     assert_eq!(
         operations,
         [
+            "DELETE /v1/members/{id}",
             "DELETE /v1/tokens/{id}",
             "GET /healthz",
             "GET /metrics",
@@ -92,14 +93,20 @@ fn every_operation_says_who_may_call_and_what_may_come_back() {
             "GET /readyz",
             "GET /v1/account",
             "GET /v1/audit",
+            "GET /v1/datasets",
+            "GET /v1/members",
+            "GET /v1/members/{id}",
             "GET /v1/nodes",
             "GET /v1/tokens",
             "GET /v1/tokens/{id}",
             "GET /v1/tokens/{id}/usage",
             "GET /v1/usage",
             "PATCH /v1/account",
+            "PATCH /v1/members/{id}",
             "PATCH /v1/tokens/{id}",
             "POST /v1/explain",
+            "POST /v1/members",
+            "POST /v1/members/{id}/invite",
             "POST /v1/tokens",
             "POST /v1/tokens/{id}/reveal",
             "POST /v1/tokens/{id}/rotate",
@@ -128,6 +135,8 @@ fn bodies_take_exactly_the_fields_that_are_described() {
         ("AccountFields", "PATCH", "/v1/account", &[]),
         ("RotateFields", "POST", "/v1/tokens/tok_00000000010000000000000001/rotate", &[]),
         ("Question", "POST", "/v1/explain", &[]),
+        ("MemberFields", "POST", "/v1/members", &[]),
+        ("MemberEdit", "PATCH", "/v1/members/mem_00000000010000000000000001", &[]),
     ] {
         assert_eq!(api["components"]["schemas"][schema]["additionalProperties"], json!(false), "{schema}");
         let refused = desk.call(method, path, json!({"no such field": 1})).expect(422);
@@ -164,6 +173,8 @@ fn answers_hold_exactly_the_fields_that_are_described() {
     let reports = ["day", "hour", "dataset", "operation", "token"].map(usage);
     let trail = desk.call("GET", &format!("/v1/audit?target={id}"), Value::Null).expect(200).json();
     let entry = trail["entries"].as_array().unwrap().last().unwrap();
+    let member =
+        desk.call("POST", "/v1/members", json!({"name": "Ada", "role": "viewer"})).expect(201).json();
     let rows = reports.each_ref().map(|report| &report["rows"][0]);
     // A field that is only sometimes there is in one of several answers.
     for (schema, answers) in [
@@ -189,6 +200,10 @@ fn answers_hold_exactly_the_fields_that_are_described() {
         ("Entry", &[entry]),
         ("Actor", &[&entry["actor"], &json!({"name": ""})]),
         ("Change", &[&entry["changes"][0]]),
+        ("Datasets", &[&desk.call("GET", "/v1/datasets", Value::Null).json()]),
+        ("Members", &[&desk.call("GET", "/v1/members", Value::Null).json()]),
+        ("Member", &[&member]),
+        ("MemberLink", &[&member["invitation"]]),
         ("Explanation", &[&explanation]),
         ("ExplanationStep", &[&explanation["checks"][0]]),
         ("Problem", &[&problem]),
