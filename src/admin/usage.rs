@@ -1,11 +1,12 @@
 //! What was used and refused in a stretch of time: of one token, or of all the account's.
 //!
-//! The store keeps cells by hour; `range` says which hours are asked for, `rows` adds them up.
+//! The store keeps cells by hour, and sums of all tokens'; `range` says which hours are asked for, `rows` adds them up.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use jiff::civil::Date;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,7 +16,7 @@ use super::problem::{Problem, ProblemBody};
 use super::query::Query;
 use super::schema;
 use super::tokens::{self, Id};
-use crate::policy::TokenId;
+use crate::store::{Grain, RefusedSum, StoreError, UsageSums, UsedSum};
 
 mod range;
 mod rows;
@@ -23,7 +24,7 @@ mod rows;
 pub(super) use range::By;
 use range::Range;
 pub(crate) use range::parse_time;
-use rows::{Key, Report, Sums};
+use rows::{Key, Report, Sums, sums_of};
 
 /// What was used and refused in a stretch of time.
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,11 +43,14 @@ pub(super) struct UsageReportView {
     rows: Vec<UsageRowView>,
     /// What was refused, by reason. Nothing was charged for it.
     refusals: Vec<RefusalView>,
+    /// The same by time, in order; only with `refusals_by`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusals_by: Option<Vec<RefusalByTimeView>>,
     /// All rows together.
     totals: TotalsView,
 }
 
-/// What was used by one day, hour, data set, operation or token, from one pool.
+/// What was used by one day, hour, month, data set, operation or token, from one pool.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = UsageRow)]
 struct UsageRowView {
@@ -58,6 +62,10 @@ struct UsageRowView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     hour: Option<String>,
+    /// The month (UTC), as `yyyy-mm`; with `by=month`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-11")]
+    month: Option<String>,
     /// The data set, empty where the route names none; with `by=dataset`.
     #[serde(skip_serializing_if = "Option::is_none")]
     dataset: Option<String>,
@@ -112,6 +120,46 @@ struct RefusalView {
     count: u64,
 }
 
+/// Requests that were refused for one reason in one day, hour or month.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = RefusalsByTime)]
+struct RefusalByTimeView {
+    /// The day (UTC); with `refusals_by=day`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Date)]
+    day: Option<String>,
+    /// When the hour began; with `refusals_by=hour`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    hour: Option<String>,
+    /// The month (UTC), as `yyyy-mm`; with `refusals_by=month`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-11")]
+    month: Option<String>,
+    /// The refusal's code.
+    #[schema(example = "domain_denied")]
+    code: String,
+    /// How many.
+    count: u64,
+}
+
+impl RefusalByTimeView {
+    fn new(key: &Key, code: String, count: u64) -> Self {
+        let row = Self { code, count, ..Self::default() };
+        match key {
+            Key::Day(day) => Self { day: Some(day.to_string()), ..row },
+            Key::Hour(hour) => Self { hour: Some(hour.to_string()), ..row },
+            Key::Month(month) => Self { month: Some(month_text(*month)), ..row },
+            Key::Dataset(_) | Key::Operation(_) | Key::Token(_) => row,
+        }
+    }
+}
+
+/// A month as `yyyy-mm`.
+fn month_text(first: Date) -> String {
+    format!("{:04}-{:02}", first.year(), first.month())
+}
+
 impl From<Sums> for SumsView {
     fn from(sums: Sums) -> Self {
         Self { requests: sums.requests, credits: sums.credits, bytes: sums.bytes }
@@ -127,10 +175,15 @@ impl UsageReportView {
             match key {
                 Key::Day(day) => UsageRowView { day: Some(day.to_string()), ..row },
                 Key::Hour(hour) => UsageRowView { hour: Some(hour.to_string()), ..row },
+                Key::Month(month) => UsageRowView { month: Some(month_text(month)), ..row },
                 Key::Dataset(dataset) => UsageRowView { dataset: Some(dataset), ..row },
                 Key::Operation(operation) => UsageRowView { operation: Some(operation.as_str()), ..row },
                 Key::Token(id) => UsageRowView { token_id: Some(id.to_string()), ..row },
             }
+        });
+        let refusals_by = report.refused_by.map(|refused_by| {
+            let row = |((key, code), count): ((Key, String), u64)| RefusalByTimeView::new(&key, code, count);
+            refused_by.into_iter().map(row).collect()
         });
         Self {
             from: range.from.to_string(),
@@ -138,6 +191,7 @@ impl UsageReportView {
             by: range.by.as_str(),
             rows: rows.collect(),
             refusals: report.refused.into_iter().map(|(code, count)| RefusalView { code, count }).collect(),
+            refusals_by,
             totals: TotalsView { core: report.totals.core.into(), premium: report.totals.premium.into() },
         }
     }
@@ -149,8 +203,9 @@ impl UsageReportView {
         ("id" = String, Path, description = "The token's id."),
         ("from" = Option<String>, Query, description = range::ABOUT_FROM),
         ("to" = Option<String>, Query, description = range::ABOUT_TO),
-        ("by" = Option<String>, Query, description = "What the rows are by: `day` (the default), `hour`, `dataset` or \
-                                                      `operation`."),
+        ("by" = Option<String>, Query, description = "What the rows are by: `day` (the default), `hour`, `month`, \
+                                                      `dataset` or `operation`."),
+        ("refusals_by" = Option<String>, Query, description = range::ABOUT_REFUSALS_BY),
     ),
     responses(
         (status = 200, description = "What was used and refused.", body = UsageReportView),
@@ -165,7 +220,14 @@ pub(super) async fn of_token(
 ) -> Result<Response, Problem> {
     let range = Range::read(&query, &By::OF_TOKEN, (shared.admin.now)())?;
     tokens::find(&shared, &id).await?;
-    report(&shared, Some(&id), &range).await
+    let Range { from, to, by, .. } = range;
+    let rows = if from < to {
+        shared.admin.store.usage(&shared.admin.account, Some(&id), from, to).await?
+    } else {
+        Vec::new()
+    };
+    let sums = sums_of(rows, by);
+    Ok(show(&range, &sums.used, &sums.refused))
 }
 
 /// What all the account's tokens have used, and what was refused, in a stretch of time.
@@ -173,8 +235,9 @@ pub(super) async fn of_token(
     params(
         ("from" = Option<String>, Query, description = range::ABOUT_FROM),
         ("to" = Option<String>, Query, description = range::ABOUT_TO),
-        ("by" = Option<String>, Query, description = "What the rows are by: `day` (the default), `hour`, `dataset`, \
-                                                      `operation` or `token`."),
+        ("by" = Option<String>, Query, description = "What the rows are by: `day` (the default), `hour`, `month`, \
+                                                      `dataset`, `operation` or `token`."),
+        ("refusals_by" = Option<String>, Query, description = range::ABOUT_REFUSALS_BY),
     ),
     responses(
         (status = 200, description = "What was used and refused; requests without a known token are among the \
@@ -186,15 +249,36 @@ pub(super) async fn of_account(
     query: Query,
 ) -> Result<Response, Problem> {
     let range = Range::read(&query, &By::OF_ACCOUNT, (shared.admin.now)())?;
-    report(&shared, None, &range).await
+    if range.from >= range.to {
+        return Ok(show(&range, &[], &[]));
+    }
+    let (used, refused) = grains(&range);
+    let sums = sums(&shared, used, &range).await?;
+    if refused == used {
+        return Ok(show(&range, &sums.used, &sums.refused));
+    }
+    let refusals = self::sums(&shared, refused, &range).await?;
+    Ok(show(&range, &sums.used, &refusals.refused))
 }
 
-async fn report(shared: &Shared, token: Option<&TokenId>, range: &Range) -> Result<Response, Problem> {
-    let rows = if range.from < range.to {
-        shared.admin.store.usage(&shared.admin.account, token, range.from, range.to).await?
-    } else {
-        Vec::new()
+/// By what the store is to tell what was used, and what was refused.
+fn grains(range: &Range) -> (Grain, Grain) {
+    let by_hour = range.refusals_by == Some(By::Hour);
+    let used = match range.by {
+        By::Hour => Grain::Hour,
+        By::Day | By::Month | By::Operation if by_hour => Grain::Hour,
+        By::Day | By::Month | By::Operation => Grain::Day,
+        By::Dataset => Grain::Dataset,
+        By::Token => Grain::Token,
     };
-    let view = UsageReportView::new(range, Report::add_up(rows, range.by));
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())
+    (used, if by_hour { Grain::Hour } else { used })
+}
+
+async fn sums(shared: &Shared, grain: Grain, range: &Range) -> Result<UsageSums, StoreError> {
+    shared.admin.store.usage_sums(&shared.admin.account, grain, range.from, range.to).await
+}
+
+fn show(range: &Range, used: &[UsedSum], refused: &[RefusedSum]) -> Response {
+    let view = UsageReportView::new(range, Report::add_up(used, refused, range.by, range.refusals_by));
+    ([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -22,8 +23,8 @@ pub(super) use view::{grant, limit, plain, usage_table};
 pub(super) enum TokenCommand {
     /// Make a token
     Create(CreateArgs),
-    /// List all tokens, oldest first
-    List,
+    /// List tokens, oldest first
+    List(ListArgs),
     /// Show a token and what it has used
     Show {
         /// The token's id
@@ -73,6 +74,24 @@ pub(super) enum TokenCommand {
         #[command(flatten)]
         args: TokenUsageArgs,
     },
+}
+
+/// Which tokens are listed, and what is told of them.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only tokens with these words in nickname, id or publishable value; never a secret value
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Only tokens in this state
+    #[arg(long, value_name = "STATUS",
+          value_parser = PossibleValuesParser::new(["active", "disabled", "revoked", "expired"]))]
+    status: Option<String>,
+    /// Only tokens of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<Kind>,
+    /// Show what each has used, and when it was last used
+    #[arg(long)]
+    usage: bool,
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +148,16 @@ enum Kind {
     Secret,
 }
 
+impl Kind {
+    /// The name in the API.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Publishable => "publishable",
+            Self::Secret => "secret",
+        }
+    }
+}
+
 /// Reads a token's id. Somebody may have pasted a token instead, so the text is not repeated.
 pub(super) fn parse_id(text: &str) -> Result<TokenId, &'static str> {
     TokenId::parse(text).ok_or("not a token's id (tok_ and 26 characters; `tollgate token list` shows them)")
@@ -138,7 +167,7 @@ pub(super) fn parse_id(text: &str) -> Result<TokenId, &'static str> {
 pub(super) fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Output> {
     match command {
         TokenCommand::Create(args) => create(global, &args),
-        TokenCommand::List => list(global),
+        TokenCommand::List(args) => list(global, &args),
         TokenCommand::Show { id } => show(global, &read(global, &id)?),
         TokenCommand::Edit(args) => {
             let body = Value::Object(args.flags.edit(&args.edit, Timestamp::now())?);
@@ -198,23 +227,28 @@ fn create(global: &Global, args: &CreateArgs) -> anyhow::Result<Output> {
     Ok(args.wait.conclude(global.json, &token, show(global, &token)?))
 }
 
-fn list(global: &Global) -> anyhow::Result<Output> {
+fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Output> {
     let client = Client::new(global)?;
     let mut tokens = Vec::new();
     let mut query = vec![("limit", "500".to_owned())];
+    query.extend(args.search.clone().map(|text| ("q", text)));
+    query.extend(args.status.clone().map(|status| ("status", status)));
+    query.extend(args.kind.map(|kind| ("type", kind.name().to_owned())));
+    query.extend(args.usage.then(|| ("usage", "true".to_owned())));
+    let asked = query.len();
     loop {
         let mut page = client.call("GET", "/v1/tokens", &Call { query: query.clone(), ..Call::default() })?;
         if let Some(Value::Array(more)) = page.get_mut("tokens").map(Value::take) {
             tokens.extend(more);
         }
         let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else { break };
-        query.truncate(1);
+        query.truncate(asked);
         query.push(("cursor", cursor.to_owned()));
     }
     if global.json {
         return Output::json(&json!({"tokens": tokens, "next_cursor": null}));
     }
-    Ok(Output::text(view::list(&tokens)))
+    Ok(Output::text(if args.usage { view::list_usage(&tokens) } else { view::list(&tokens) }))
 }
 
 fn rotate(global: &Global, id: &TokenId, grace: Duration, terms: &WriteTerms) -> anyhow::Result<Output> {

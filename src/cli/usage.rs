@@ -12,7 +12,7 @@ use super::{Global, Misuse, Output, table};
 pub(super) struct UsageArgs {
     /// What the rows are by
     #[arg(long, value_name = "WHAT", default_value = "day",
-          value_parser = PossibleValuesParser::new(["day", "hour", "dataset", "operation", "token"]))]
+          value_parser = PossibleValuesParser::new(["day", "hour", "month", "dataset", "operation", "token"]))]
     by: String,
     #[command(flatten)]
     stretch: Stretch,
@@ -22,7 +22,7 @@ pub(super) struct UsageArgs {
 pub(super) struct TokenUsageArgs {
     /// Show the history, by this
     #[arg(long, value_name = "WHAT",
-          value_parser = PossibleValuesParser::new(["day", "hour", "dataset", "operation"]))]
+          value_parser = PossibleValuesParser::new(["day", "hour", "month", "dataset", "operation"]))]
     by: Option<String>,
     #[command(flatten)]
     stretch: Stretch,
@@ -37,6 +37,9 @@ struct Stretch {
     /// Until when, itself not included; by default the end of today
     #[arg(long, value_name = "TIME", value_parser = time)]
     to: Option<String>,
+    /// Show refusals by this, too; with --csv, these instead of what was used
+    #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(["day", "hour", "month"]))]
+    refusals_by: Option<String>,
     /// Print the rows as CSV
     #[arg(long)]
     csv: bool,
@@ -51,8 +54,8 @@ fn time(text: &str) -> Result<String, &'static str> {
 impl TokenUsageArgs {
     /// Whether somebody asks for the history, not for what is used right now.
     pub(super) fn wants_history(&self) -> bool {
-        let Stretch { from, to, csv } = &self.stretch;
-        self.by.is_some() || from.is_some() || to.is_some() || *csv
+        let Stretch { from, to, refusals_by, csv } = &self.stretch;
+        self.by.is_some() || from.is_some() || to.is_some() || refusals_by.is_some() || *csv
     }
 
     /// Shows the history under this path of the API.
@@ -73,11 +76,23 @@ fn report(global: &Global, path: &str, by: &str, stretch: &Stretch) -> anyhow::R
     let mut query = vec![("by", by.to_owned())];
     query.extend(stretch.from.clone().map(|from| ("from", from)));
     query.extend(stretch.to.clone().map(|to| ("to", to)));
+    query.extend(stretch.refusals_by.clone().map(|by| ("refusals_by", by)));
     let answer = Client::new(global)?.call("GET", path, &Call { query, ..Call::default() })?;
     if global.json {
         return Output::json(&answer);
     }
-    Ok(Output::text(if stretch.csv { csv(&answer, by) } else { show(&answer, by) }))
+    let refusals_by = stretch.refusals_by.as_deref();
+    Ok(Output::text(match (stretch.csv, refusals_by) {
+        (true, Some(by)) => csv([by, "code", "count"], refusals(&answer, by)),
+        (true, None) => csv(columns(by), rows(&answer, by)),
+        (false, _) => show(&answer, by, refusals_by),
+    }))
+}
+
+/// What was refused, by time.
+fn refusals(answer: &Value, by: &str) -> Vec<[String; 3]> {
+    let rows = answer.get("refusals_by").and_then(Value::as_array).into_iter().flatten();
+    rows.map(|row| [by, "code", "count"].map(|name| row.get(name).map(plain).unwrap_or_default())).collect()
 }
 
 /// The columns of a row, and the fields they show.
@@ -91,7 +106,7 @@ fn rows(answer: &Value, by: &str) -> Vec<[String; 5]> {
     rows.map(|row| columns(by).map(|name| row.get(name).map(plain).unwrap_or_default())).collect()
 }
 
-fn show(answer: &Value, by: &str) -> String {
+fn show(answer: &Value, by: &str, refusals_by: Option<&str>) -> String {
     let text = |value: &Value, name: &str| value.get(name).map(plain).unwrap_or_default();
     let rows = rows(answer, by);
     let mut shown = if rows.is_empty() {
@@ -109,20 +124,24 @@ fn show(answer: &Value, by: &str) -> String {
         let rows = table::rows([&header, "POOL", "REQUESTS", "CREDITS", "BYTES"], named);
         format!("{rows}\n{}", table::rows(["TOTAL", "REQUESTS", "CREDITS", "BYTES"], totals))
     };
-    let refusals = answer.get("refusals").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if !refusals.is_empty() {
-        let lines = refusals.iter().map(|refusal| [text(refusal, "code"), text(refusal, "count")]);
+    let reasons = answer.get("refusals").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if !reasons.is_empty() {
+        let lines = reasons.iter().map(|refusal| [text(refusal, "code"), text(refusal, "count")]);
         shown.push('\n');
         shown.push_str(&table::rows(["REFUSED", "COUNT"], lines));
+        if let Some(by) = refusals_by {
+            shown.push('\n');
+            let header = by.to_ascii_uppercase();
+            shown.push_str(&table::rows([&header, "REFUSED", "COUNT"], refusals(answer, by)));
+        }
     }
     shown
 }
 
-/// The rows as RFC 4180 has them, with a header.
-fn csv(answer: &Value, by: &str) -> String {
-    let header = columns(by).map(str::to_owned);
+/// Rows as RFC 4180 has them, with a header.
+fn csv<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
     let mut text = String::new();
-    for row in std::iter::once(header).chain(rows(answer, by)) {
+    for row in std::iter::once(header.map(str::to_owned)).chain(rows) {
         text.push_str(&row.map(|field| quoted(&field)).join(","));
         text.push_str("\r\n");
     }

@@ -105,11 +105,7 @@ async fn the_story_of_a_publishable_token_from_the_first_click_to_two_nodes() {
         "premium draws on its own pool"
     );
     assert_eq!(ask(&second, &token, CORE, page).await.status, 200);
-    assert_eq!(
-        ask(&second, &token, CORE, page).await.code(),
-        "credits_exhausted",
-        "five credits, two nodes"
-    );
+    assert_eq!(ask(&second, &token, CORE, page).await.code(), "credits_exhausted", "five credits, two nodes");
     assert!(done.elapsed() < Duration::from_secs(10), "asked at once");
 
     // The list tells what was used.

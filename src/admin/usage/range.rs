@@ -15,6 +15,9 @@ pub(super) const ABOUT_TO: &str = "The first moment that does not count any more
                                    or a date (UTC). By default the end of today.";
 
 const EXPECTED_TIME: &str = "a date like 2026-11-24 or a time like 2026-11-24T06:00:00Z";
+/// About `refusals_by`, for the description.
+pub(super) const ABOUT_REFUSALS_BY: &str =
+    "By what refusals are broken down, in `refusals_by`: `day`, `hour` or `month`.";
 /// How many days a report is about when nobody says.
 const DEFAULT_DAYS: i64 = 30;
 const HOUR: i64 = 3600;
@@ -26,6 +29,8 @@ pub(in crate::admin) enum By {
     Day,
     /// An hour.
     Hour,
+    /// A month of the UTC calendar.
+    Month,
     /// A data set.
     Dataset,
     /// An operation.
@@ -36,16 +41,20 @@ pub(in crate::admin) enum By {
 
 impl By {
     /// What one token's usage can be shown by.
-    pub(super) const OF_TOKEN: [Self; 4] = [Self::Day, Self::Hour, Self::Dataset, Self::Operation];
+    pub(super) const OF_TOKEN: [Self; 5] =
+        [Self::Day, Self::Hour, Self::Month, Self::Dataset, Self::Operation];
     /// What the account's usage can be shown by.
-    pub(in crate::admin) const OF_ACCOUNT: [Self; 5] =
-        [Self::Day, Self::Hour, Self::Dataset, Self::Operation, Self::Token];
+    pub(in crate::admin) const OF_ACCOUNT: [Self; 6] =
+        [Self::Day, Self::Hour, Self::Month, Self::Dataset, Self::Operation, Self::Token];
+    /// What refusals can be shown by.
+    pub(super) const OF_REFUSALS: [Self; 3] = [Self::Day, Self::Hour, Self::Month];
 
     /// The name in the API.
     pub(in crate::admin) fn as_str(self) -> &'static str {
         match self {
             Self::Day => "day",
             Self::Hour => "hour",
+            Self::Month => "month",
             Self::Dataset => "dataset",
             Self::Operation => "operation",
             Self::Token => "token",
@@ -62,24 +71,31 @@ pub(super) struct Range {
     pub(super) to: Timestamp,
     /// What rows are by.
     pub(super) by: By,
+    /// By what refusals are broken down; `None`: they are not.
+    pub(super) refusals_by: Option<By>,
 }
 
 impl Range {
-    /// Reads `from`, `to` and `by`. Usage is kept by the hour, so times are rounded outward to whole ones.
+    /// Reads `from`, `to`, `by` and `refusals_by`. Usage is kept by the hour, so times are rounded outward to whole ones.
     pub(super) fn read(query: &Query, known: &[By], now: Timestamp) -> Result<Self, Problem> {
-        let mut errors = query.allow(&["from", "to", "by"]);
+        let mut errors = query.allow(&["from", "to", "by", "refusals_by"]);
         let mut time = |name| query.read(name, EXPECTED_TIME, parse_time, &mut errors);
         let (from, to) = (time("from"), time("to"));
-        let names = known.iter().map(|by| by.as_str()).collect::<Vec<_>>().join(", ");
-        let which = |text: &str| known.iter().copied().find(|by| by.as_str() == text);
-        let by = query.read("by", &format!("one of {names}"), which, &mut errors).unwrap_or(By::Day);
+        let mut one_of = |name, known: &[By]| {
+            let names = known.iter().map(|by| by.as_str()).collect::<Vec<_>>().join(", ");
+            let which = |text: &str| known.iter().copied().find(|by| by.as_str() == text);
+            query.read(name, &format!("one of {names}"), which, &mut errors)
+        };
+        let (by, refusals_by) = (one_of("by", known), one_of("refusals_by", &By::OF_REFUSALS));
         let end = to.or_else(|| end_of_day(now)).unwrap_or(Timestamp::MAX);
         let begin = from.or_else(|| days_before(end)).unwrap_or(Timestamp::MIN);
         if errors.is_empty() {
             errors.extend(wrong_order(begin, end, to.is_none()));
         }
         match (floor(begin), ceil(end)) {
-            (Some(from), Some(to)) if errors.is_empty() => Ok(Self { from, to, by }),
+            (Some(from), Some(to)) if errors.is_empty() => {
+                Ok(Self { from, to, by: by.unwrap_or(By::Day), refusals_by })
+            }
             _ => Err(Problem::parameters(errors)),
         }
     }

@@ -75,6 +75,36 @@ pub(super) fn list(tokens: &[Value]) -> String {
     table::rows(["ID", "TYPE", "STATUS", "NICKNAME", "TOKEN", "CORE CREDITS", "EXPIRES"], lines)
 }
 
+/// All tokens with what they have used, a line each.
+pub(super) fn list_usage(tokens: &[Value]) -> String {
+    let lines = tokens.iter().map(|token| {
+        let text = |name: &str| token.get(name).map(plain).unwrap_or_default();
+        if let Some(problem) = token.get("problem") {
+            let [core, premium, used] = [(); 3].map(|()| String::new());
+            return [text("id"), String::new(), text("status"), plain(problem), core, premium, used];
+        }
+        let used = |pool| used_of(token.get("usage").and_then(|usage| usage.get(pool)), token, pool);
+        let last = Some(text("last_used_at")).filter(|at| !at.is_empty());
+        [
+            text("id"),
+            text("type"),
+            status(token),
+            text("nickname"),
+            used("core"),
+            used("premium"),
+            last.unwrap_or_else(|| "never".to_owned()),
+        ]
+    });
+    table::rows(["ID", "TYPE", "STATUS", "NICKNAME", "CORE USED", "PREMIUM USED", "LAST USED"], lines)
+}
+
+/// `12 of 100/month`.
+fn used_of(usage: Option<&Value>, token: &Value, pool: &str) -> String {
+    let used = usage.and_then(|usage| usage.get("used")).map(plain).unwrap_or_default();
+    let of = token.get("credit_limit").and_then(|limits| limits.get(pool)).filter(|limit| limit.is_object());
+    if of.is_some() { format!("{used} of {}", limit(of)) } else { used }
+}
+
 fn status(token: &Value) -> String {
     let status = token.get("status").map(plain).unwrap_or_default();
     let leaked = token.get("seen_in_browser_at").is_some_and(|at| !at.is_null());
@@ -96,7 +126,7 @@ pub(super) fn token(token: &Value) -> String {
         _ => "no limit".to_owned(),
     };
     let domains = Some(list("allowed_domains", plain)).filter(|list| !list.is_empty());
-    let mut shown = table::pairs([
+    let mut lines = vec![
         ("id", text("id")),
         ("type", text("type")),
         ("token", or("token", "(sealed; `tollgate token reveal` shows it)")),
@@ -115,7 +145,12 @@ pub(super) fn token(token: &Value) -> String {
         ("premium credits", limit(within("credit_limit", "premium"))),
         ("rate limit", rate),
         ("version", text("version")),
-    ]);
+    ];
+    if token.get("usage").is_some() {
+        lines.push(("last used", or("last_used_at", "never")));
+        lines.push(("last refused", or("last_refused_at", "never")));
+    }
+    let mut shown = table::pairs(lines);
     if let Some(usage) = token.get("usage") {
         shown.push('\n');
         shown.push_str(&usage_table(Some(usage)));

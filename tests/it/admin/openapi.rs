@@ -170,12 +170,21 @@ fn answers_hold_exactly_the_fields_that_are_described() {
     let edited = [wait(&format!("/v1/tokens/{id}")), wait("/v1/account")];
     let nodes = desk.call("GET", "/v1/nodes", Value::Null).json();
     let usage = |by: &str| desk.call("GET", &format!("/v1/usage?by={by}"), Value::Null).expect(200).json();
-    let reports = ["day", "hour", "dataset", "operation", "token"].map(usage);
+    let reports = [
+        "day&refusals_by=day",
+        "hour&refusals_by=hour",
+        "month&refusals_by=month",
+        "dataset",
+        "operation",
+        "token",
+    ]
+    .map(usage);
     let trail = desk.call("GET", &format!("/v1/audit?target={id}"), Value::Null).expect(200).json();
     let entry = trail["entries"].as_array().unwrap().last().unwrap();
     let member =
         desk.call("POST", "/v1/members", json!({"name": "Ada", "role": "viewer"})).expect(201).json();
     let rows = reports.each_ref().map(|report| &report["rows"][0]);
+    let by_time = [0, 1, 2].map(|at: usize| &reports[at]["refusals_by"][0]);
     // A field that is only sometimes there is in one of several answers.
     for (schema, answers) in [
         ("Token", &[&token, &edited[0]][..]),
@@ -195,6 +204,7 @@ fn answers_hold_exactly_the_fields_that_are_described() {
         ("UsageTotals", &[&reports[0]["totals"]]),
         ("UsageSums", &[&reports[0]["totals"]["core"]]),
         ("Refusals", &[&reports[0]["refusals"][0]]),
+        ("RefusalsByTime", &by_time),
         ("TokenPage", &[&desk.call("GET", "/v1/tokens?offset=0", Value::Null).json()]),
         ("TrailPage", &[&trail]),
         ("Entry", &[entry]),

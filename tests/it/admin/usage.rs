@@ -154,7 +154,7 @@ fn rows_add_up_to_what_the_ledger_says_is_used() {
         }
     }
     assert_eq!(all, [229 + 279, 70 + 70]);
-    for by in ["day", "hour", "dataset", "operation", "token"] {
+    for by in ["day", "hour", "month", "dataset", "operation", "token"] {
         let report = get(&desk, &format!("/v1/usage?by={by}"));
         assert_eq!([credits(&report, "core"), credits(&report, "premium")], all, "{by}");
     }
@@ -274,6 +274,97 @@ fn refusals_are_counted_by_reason_each_tokens_and_nobodys() {
 }
 
 #[test]
+fn months_follow_the_calendar() {
+    let desk = Desk::start();
+    let ids = [0, 1].map(|_| desk.create(json!({}))["id"].as_str().unwrap().to_owned());
+    let today = TimeZone::UTC.to_datetime(Timestamp::now()).date();
+    let first = today.first_of_month();
+    let start = |date: Date| TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).unwrap().as_second();
+    let two_before = first.checked_sub(Span::new().months(2)).unwrap();
+    // The last hour of one month and the first of another, and one long before.
+    for (id, hour, credits) in [
+        (&ids[0], start(two_before), 1),
+        (&ids[0], start(first) - 3600, 10),
+        (&ids[1], start(first) - 3600, 20),
+        (&ids[1], start(first), 100),
+    ] {
+        books::spend(&desk, id, Pool::Core, vec![books::cell(hour, "MY/CARS", credits)]);
+        books::refuse(&desk, Some(id), hour, "no_route", credits);
+    }
+    books::refuse(&desk, None, start(first), "token_missing", 5);
+    let month = |date: Date| date.to_string()[..7].to_owned();
+    let last = month(first.yesterday().unwrap());
+    let all = [(month(two_before), 1), (last.clone(), 30), (month(first), 100)];
+    let of_one = [(month(two_before), 1), (last.clone(), 10)];
+    let tomorrow = today.tomorrow().unwrap();
+    let query = format!("by=month&refusals_by=month&from={two_before}&to={tomorrow}");
+    for (path, expected) in
+        [("/v1/usage".to_owned(), &all[..]), (format!("/v1/tokens/{}/usage", ids[0]), &of_one)]
+    {
+        let report = get(&desk, &format!("{path}?{query}"));
+        let rows = report["rows"].as_array().unwrap().iter();
+        let told: Vec<_> = rows
+            .map(|row| (row["month"].as_str().unwrap().to_owned(), row["credits"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(told, expected, "{path}");
+        let refused =
+            report["refusals_by"].as_array().unwrap().iter().filter(|row| row["code"] == "no_route");
+        let told: Vec<_> = refused
+            .map(|row| (row["month"].as_str().unwrap().to_owned(), row["count"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(told, expected, "{path}");
+    }
+    // A month that is cut shows what is in the stretch.
+    let report = get(&desk, &format!("/v1/usage?by=month&from={two_before}T01:00:00Z&to={first}"));
+    assert_eq!(
+        report["rows"],
+        json!([{"month": last, "pool": "core", "requests": 2, "credits": 30, "bytes": 300}])
+    );
+    assert_eq!(report.get("refusals_by"), None);
+}
+
+#[test]
+fn refusals_are_broken_down_by_time_whatever_the_rows_are_by() {
+    let desk = Desk::start();
+    let id = desk.create(json!({}))["id"].as_str().unwrap().to_owned();
+    books::spend(&desk, &id, Pool::Core, vec![books::cell(at(2, 5).as_second(), "MY/CARS", 5)]);
+    books::refuse(&desk, Some(&id), at(2, 5).as_second(), "no_route", 1);
+    books::refuse(&desk, Some(&id), at(2, 6).as_second(), "no_route", 2);
+    books::refuse(&desk, Some(&id), at(2, 6).as_second(), "domain_denied", 4);
+    books::refuse(&desk, Some(&id), at(1, 0).as_second(), "no_route", 8);
+    let row =
+        |name: &str, time: String, code: &str, count: u64| json!({name: time, "code": code, "count": count});
+    let hours = json!([
+        row("hour", at(2, 5).to_string(), "no_route", 1),
+        row("hour", at(2, 6).to_string(), "domain_denied", 4),
+        row("hour", at(2, 6).to_string(), "no_route", 2),
+        row("hour", at(1, 0).to_string(), "no_route", 8),
+    ]);
+    let days = json!([
+        row("day", day(2), "domain_denied", 4),
+        row("day", day(2), "no_route", 3),
+        row("day", day(1), "no_route", 8),
+    ]);
+    let paths = |by: &str| {
+        let of_token = (by != "token").then(|| format!("/v1/tokens/{id}/usage?by={by}"));
+        [Some(format!("/v1/usage?by={by}")), of_token].into_iter().flatten()
+    };
+    for by in ["day", "hour", "month", "dataset", "operation", "token"] {
+        for path in paths(by) {
+            let plain = get(&desk, &path);
+            for (refusals_by, expected) in [("hour", &hours), ("day", &days)] {
+                let report = get(&desk, &format!("{path}&refusals_by={refusals_by}"));
+                assert_eq!(&report["refusals_by"], expected, "{path} {refusals_by}");
+                for name in ["rows", "totals", "refusals"] {
+                    assert_eq!(report[name], plain[name], "{path} {refusals_by} {name}");
+                }
+                assert_eq!(report["totals"]["core"]["credits"], 5, "{path}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_a_node_holds_and_what_it_left_behind_is_told() {
     let desk = Desk::start();
     let limit = json!({"core": {"credits": 1000, "period": "none"}});
@@ -308,13 +399,15 @@ fn what_a_node_holds_and_what_it_left_behind_is_told() {
 fn parameters_that_make_no_sense_are_named() {
     let desk = Desk::start();
     // (query, the parameters at fault, what is said)
-    let table: [(&str, &[&str], &str); 14] = [
+    let table: [(&str, &[&str], &str); 16] = [
+        ("refusals_by=dataset", &["refusals_by"], "day, hour, month"),
+        ("refusals_by=", &["refusals_by"], "one of"),
         ("from=yesterday", &["from"], "2026-11-24T06:00:00Z"),
         ("from=2026-02-30", &["from"], "a date like"),
         ("to=2026-11-24T06:00:00", &["to"], "a time like"),
         ("to=", &["to"], "a date like"),
         ("from=1790000000", &["from"], "a date like"),
-        ("by=week", &["by"], "day, hour, dataset, operation"),
+        ("by=week", &["by"], "day, hour, month, dataset, operation"),
         ("by=", &["by"], "one of"),
         ("by=day&by=hour", &["by"], "twice"),
         ("until=2026-11-24", &["until"], "from, to, by"),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::tool::{command, config, run, run_in};
 use crate::admin::books;
 use crate::admin::desk::{Desk, FIRST_ID, SECRET};
+use tollgate::policy::Pool;
 
 /// Words of a line, however it is spaced.
 pub(super) fn words(text: &str, start: &str) -> Vec<String> {
@@ -219,6 +220,42 @@ fn a_list_for_programs_holds_every_page() {
     assert_eq!((list["tokens"].as_array().unwrap().len(), &list["next_cursor"]), (4, &Value::Null));
     let whole = desk.call("GET", "/v1/tokens", Value::Null).json();
     assert_eq!(list, whole);
+}
+
+#[test]
+fn a_list_is_searched_filtered_and_shown_with_usage() {
+    let desk = Desk::start();
+    let ids: Vec<_> = ["Cars shop", "Boats shop", "Cars"]
+        .map(|nickname| {
+            let limit = json!({"core": {"credits": 100, "period": "month"}});
+            let token = desk.create(json!({"nickname": nickname, "credit_limit": limit}));
+            token["id"].as_str().unwrap().to_owned()
+        })
+        .into();
+    desk.call("DELETE", &format!("/v1/tokens/{}", ids[2]), Value::Null).expect(200);
+    let hour = books::hour(jiff::Timestamp::now());
+    books::spend(&desk, &ids[0], Pool::Core, vec![books::cell(hour, "MY/CARS", 12)]);
+    let listed = |args: &[&str]| {
+        let shown = run(&desk, &[&["token", "list"], args].concat()).expect(0).out;
+        shown.lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&["--search", "CARS"]), [ids[0].as_str(), &ids[2]]);
+    assert_eq!(listed(&["--search", "shop cars"]), [ids[0].as_str()]);
+    assert_eq!(listed(&["--search", "cars", "--status", "revoked"]), [ids[2].as_str()]);
+    assert_eq!(listed(&["--type", "secret"]), [FIRST_ID]);
+    let shown = run(&desk, &["token", "list", "--usage", "--status", "active", "--type", "publishable"]);
+    let shown = shown.expect(0).out;
+    assert_eq!(words(&shown, "ID")[4..], ["CORE", "USED", "PREMIUM", "USED", "LAST", "USED"]);
+    assert_eq!(words(&shown, &ids[0])[3..9], ["Cars", "shop", "12", "of", "100/month", "0"]);
+    assert!(words(&shown, &ids[0])[9].ends_with('Z'), "{shown}");
+    assert_eq!(words(&shown, &ids[1])[5..], ["0", "of", "100/month", "0", "never"]);
+    let shown = run(&desk, &["token", "show", &ids[0]]).expect(0).out;
+    assert_eq!(words(&shown, "last refused"), ["last", "refused", "never"]);
+    let json = run(&desk, &["token", "list", "--usage", "--search", "boats", "--json"]).expect(0).json();
+    assert_eq!(json["tokens"], json!([desk.read(&ids[1])]));
+    run(&desk, &["token", "list", "--status", "sleepy"]).expect(2);
+    let refused = run(&desk, &["token", "list", "--search", SECRET]).expect(1).says(&["secret"]);
+    assert!(!refused.err.contains(&SECRET[3..]), "{}", refused.err);
 }
 
 #[test]

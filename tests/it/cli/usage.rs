@@ -71,10 +71,27 @@ fn the_history_is_shown_in_tables() {
 }
 
 #[test]
+fn refusals_are_shown_by_time_if_asked() {
+    let desk = Desk::start();
+    let (id, hours) = used(&desk);
+    books::refuse(&desk, None, hours[0], "token_invalid", 9);
+    let (first, last) = (time(hours[0]), time(hours[1]));
+    let shown = run(&desk, &["token", "usage", &id, "--refusals-by", "hour"]).expect(0).out;
+    assert_eq!(words(&shown, "HOUR"), ["HOUR", "REFUSED", "COUNT"]);
+    assert_eq!(words(&shown, &last), [last.as_str(), "domain_denied", "3"]);
+    let shown = run(&desk, &["usage", "--by", "month", "--refusals-by", "day"]).expect(0).out;
+    assert_eq!(words(&shown, "MONTH")[..2], ["MONTH", "POOL"]);
+    assert_eq!(words(&shown, &format!("{}  ", &first[..10])), [&first[..10], "token_invalid", "9"]);
+    let csv = run(&desk, &["usage", "--refusals-by", "hour", "--csv"]).expect(0).out;
+    assert_eq!(csv, format!("hour,code,count\r\n{first},token_invalid,9\r\n{last},domain_denied,3\r\n"));
+    run(&desk, &["usage", "--refusals-by", "dataset"]).expect(2);
+}
+
+#[test]
 fn programs_get_the_answer_of_the_api_or_rows_of_csv() {
     let desk = Desk::start();
     let (id, hours) = used(&desk);
-    for by in ["day", "hour", "dataset", "operation", "token"] {
+    for by in ["day", "hour", "month", "dataset", "operation", "token"] {
         let answer = desk.call("GET", &format!("/v1/usage?by={by}"), Value::Null).expect(200).json();
         assert_eq!(run(&desk, &["usage", "--by", by, "--json"]).expect(0).json(), answer, "{by}");
         if by != "token" {
