@@ -1,8 +1,9 @@
-//! The admin API: tokens, the account, usage, nodes, `explain`, health and metrics (`interface.md`, "Admin API").
+//! The admin API: tokens, the account, usage, nodes, the trail, `explain`, health and metrics (`interface.md`, "Admin API").
 //!
 //! Owns the route table, who may call, how JSON is read and written, and the OpenAPI description, which is made from
 //! the handlers. It asks the [`Store`] and the gate's [`Explainer`]; it knows no Pingora and no particular store.
-//! `tokens`, `account`, `usage`, `nodes`, `explain` and `health` are one file for each resource; `auth` guards `/v1`;
+//! `tokens`, `account`, `usage`, `nodes`, `audit`, `explain` and `health` are one file for each resource; `auth` guards `/v1`;
+//! `changes` says what is written down of a write;
 //! `problem` is the one road from an error to an answer; `fields` reads bodies; `receipt` waits until a write is in force
 //! everywhere.
 
@@ -25,8 +26,10 @@ use crate::policy::AccountId;
 use crate::store::Store;
 
 mod account;
+mod audit;
 mod auth;
 mod body;
+mod changes;
 mod description;
 mod explain;
 mod fields;
@@ -92,6 +95,7 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(usage::of_account))
         .routes(routes!(account::read, account::edit))
         .routes(routes!(nodes::list))
+        .routes(routes!(audit::list))
         .routes(routes!(explain::explain))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

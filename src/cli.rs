@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use client::AdminUrl;
 
 mod account;
+mod audit;
 mod check;
 mod client;
 mod explain;
@@ -63,6 +64,8 @@ enum Command {
     Account(account::AccountCommand),
     /// Show what all tokens have used, and what was refused
     Usage(usage::UsageArgs),
+    /// Show who changed what, from what to what, when
+    Audit(audit::AuditArgs),
     /// List the nodes, and whether each has the last change
     Nodes,
     /// Would this request pass, and why?
@@ -131,6 +134,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Output> {
         Command::Token(command) => token::run(global, command),
         Command::Account(command) => account::run(global, command),
         Command::Usage(args) => usage::run(global, &args),
+        Command::Audit(args) => audit::run(global, &args),
         Command::Nodes => nodes::run(global),
         Command::Explain(args) => explain::run(global, &args),
         Command::Sign(args) => sign::run(global, &args),

@@ -13,6 +13,7 @@ use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::Account;
 use crate::policy::signature::{Fingerprint, SigningSecret};
 use crate::policy::{AccountId, Credits, Operation, Policy, Pool, Token, TokenDigest, TokenId};
+use trail::{Asked, Note, Traced};
 
 pub mod embedded;
 pub mod keys;
@@ -324,6 +325,9 @@ pub enum Remembered {
 ///
 /// Each method is one atomic step: it happens whole or not at all. All may fail with
 /// [`StoreError::Unavailable`]; those that read records also with [`StoreError::Unreadable`].
+///
+/// A write that somebody asked for takes a [`Note`], and adds it to the account's trail in the same step. Where nothing is
+/// written (a conflict, a record that is missing, the same call again), nothing is noted.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The policy of the token with this digest; `None`: nobody's token.
@@ -341,10 +345,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Listed>, StoreError>;
 
     /// Keeps a new token: its policy (version as given), findable by its value's digest; secret values sealed.
-    async fn create_token(&self, policy: &Policy, value: &Token) -> Result<(), StoreError>;
+    async fn create_token(&self, policy: &Policy, value: &Token, note: &Note) -> Result<(), StoreError>;
 
     /// Replaces a policy, if `policy.version` is the stored version; the new version is one more.
-    async fn put_policy(&self, policy: &Policy) -> Result<Written, StoreError>;
+    async fn put_policy(&self, policy: &Policy, note: &Note) -> Result<Written, StoreError>;
 
     /// Gives a token a new value, if `version` is the stored version. The old value works for `grace` more; values
     /// from earlier rotations keep what grace they have.
@@ -355,6 +359,7 @@ pub trait Store: Send + Sync + 'static {
         version: u64,
         value: &Token,
         grace: Duration,
+        note: &Note,
     ) -> Result<Written, StoreError>;
 
     /// The value of a token, opened if it was sealed. `None`: no such token.
@@ -368,6 +373,7 @@ pub trait Store: Send + Sync + 'static {
         id: &TokenId,
         version: u64,
         secret: &SigningSecret,
+        note: &Note,
     ) -> Result<Written, StoreError>;
 
     /// A token's own signing secret, opened. `None`: it has none, or there is no such token.
@@ -406,10 +412,17 @@ pub trait Store: Send + Sync + 'static {
         account: &Account,
         first: &Policy,
         value: &Token,
+        note: &Note,
     ) -> Result<bool, StoreError>;
 
     /// Replaces an account's fields, if `account.version` is the stored version; the new version is one more.
-    async fn put_account(&self, account: &Account) -> Result<Written, StoreError>;
+    async fn put_account(&self, account: &Account, note: &Note) -> Result<Written, StoreError>;
+
+    /// Adds to an account's trail what writes nothing else.
+    async fn note(&self, account: &AccountId, note: &Note) -> Result<(), StoreError>;
+
+    /// What an account's trail holds, newest first.
+    async fn trail(&self, account: &AccountId, asked: &Asked) -> Result<Vec<Traced>, StoreError>;
 
     /// Leases credits of a token to a node: one atomic step for token limit and account budget, by the limits as they
     /// are stored at this moment and by the store's clock ([`crate::ledger::lease::reserve`]). Leases of the account

@@ -19,6 +19,7 @@ use super::query::{Query, WAIT};
 use super::receipt::{self, ReceiptView};
 use super::schema::AccountFields;
 use crate::policy::record::Account;
+use crate::store::trail::account_changes;
 use crate::store::{Counted, Written};
 
 /// The account.
@@ -68,7 +69,7 @@ pub(super) async fn read(_: Caller, State(shared): State<Shared>, query: Query) 
          content_type = "application/problem+json"),
     ))]
 pub(super) async fn edit(
-    _: Caller,
+    caller: Caller,
     State(shared): State<Shared>,
     query: Query,
     if_match: IfMatch,
@@ -81,7 +82,8 @@ pub(super) async fn edit(
         let mut account = merge(&body, &stored)?;
         // Asked before the write: what is written must not be answered with an error.
         let used = used(&shared).await?;
-        match shared.admin.store.put_account(&account).await? {
+        let note = caller.note("account.edit", &account.id, account_changes(&stored, &account));
+        match shared.admin.store.put_account(&account, &note).await? {
             Written::Done { version } => {
                 account.version = version;
                 return Ok(show(&account, &used, receipt::collect(&shared, wait).await));

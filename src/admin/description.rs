@@ -27,7 +27,7 @@ pub(super) fn begin() -> OpenApi {
         .title("Tollgate admin API")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Tokens, the account, usage, nodes, and whether a request would pass. Every call under /v1 needs a secret token of the \
+            "Tokens, the account, usage, nodes, who changed what, and whether a request would pass. Every call under /v1 needs a secret token of the \
              account. Errors are RFC 9457 problems with a stable `code`; a wrong body changes nothing and has every \
              wrong field named with a JSON pointer.",
         ))

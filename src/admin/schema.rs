@@ -67,6 +67,12 @@ pub(super) fn operation_or_null() -> Object {
     one_of_or_null("What it does to the data sets.", Operation::ALL.map(Operation::as_str))
 }
 
+/// What kind of actor did something.
+pub(super) fn actor_type() -> Object {
+    one_of("The holder of a secret token, a member, or Tollgate itself.", ["token", "member", "tollgate"])
+        .build()
+}
+
 /// A list of operations.
 pub(super) fn operations() -> Array {
     let item = one_of("What may be done.", Operation::ALL.map(Operation::as_str));

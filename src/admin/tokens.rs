@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::Shared;
 use super::auth::Caller;
 use super::body::Body;
+use super::changes;
 use super::limits::UsageView;
 use super::precondition::{ATTEMPTS, IfMatch, etag, too_busy};
 use super::problem::{Problem, ProblemBody};
@@ -27,6 +28,7 @@ mod last_secret;
 pub(super) mod values;
 mod view;
 
+pub(super) use fields::SETTABLE;
 pub(super) use fresh::Fresh;
 pub(super) use view::{GrantView, TokenView};
 use view::{ListedView, PageView, listed_id, public_value};
@@ -98,7 +100,7 @@ fn read_cursor(text: &str) -> Option<TokenId> {
          content_type = "application/problem+json"),
     ))]
 pub(super) async fn create(
-    _: Caller,
+    caller: Caller,
     State(shared): State<Shared>,
     query: Query,
     Body(body): Body,
@@ -111,7 +113,8 @@ pub(super) async fn create(
     let blank = Policy::new(shared.fresh.id(now)?, shared.admin.account.clone(), kind, created_at);
     let policy = fields::merge(&body, &blank, now)?;
     let value = fresh::value(kind)?;
-    shared.admin.store.create_token(&policy, &value).await?;
+    let note = caller.note("token.create", &policy.id, changes::of_creation(&blank, &policy));
+    shared.admin.store.create_token(&policy, &value, &note).await?;
     let location = HeaderValue::from_str(&format!("/v1/tokens/{}", policy.id));
     let view = TokenView::new(&policy, Some(value.expose().to_owned()));
     let mut response = show_changed(&shared, wait, policy.version, view).await;
@@ -165,7 +168,7 @@ pub(super) async fn read(
          content_type = "application/problem+json"),
     ))]
 pub(super) async fn edit(
-    _: Caller,
+    caller: Caller,
     State(shared): State<Shared>,
     Id(id): Id,
     query: Query,
@@ -174,7 +177,9 @@ pub(super) async fn edit(
 ) -> Result<Response, Problem> {
     let wait = query.allow_wait()?;
     let now = (shared.admin.now)();
-    let (version, view) = change(&shared, &id, &if_match, |policy| fields::merge(&body, policy, now)).await?;
+    let edited = |policy: &Policy| fields::merge(&body, policy, now);
+    let act = Act { caller: &caller, action: "token.edit" };
+    let (version, view) = change(&shared, act, &id, &if_match, edited).await?;
     Ok(show_changed(&shared, wait, version, view).await)
 }
 
@@ -195,7 +200,7 @@ pub(super) async fn edit(
          content_type = "application/problem+json"),
     ))]
 pub(super) async fn revoke(
-    _: Caller,
+    caller: Caller,
     State(shared): State<Shared>,
     Id(id): Id,
     query: Query,
@@ -203,14 +208,23 @@ pub(super) async fn revoke(
 ) -> Result<Response, Problem> {
     let wait = query.allow_wait()?;
     let revoked = |policy: &Policy| Ok(Policy { status: Status::Revoked, ..policy.clone() });
-    let (version, view) = change(&shared, &id, &if_match, revoked).await?;
+    let act = Act { caller: &caller, action: "token.revoke" };
+    let (version, view) = change(&shared, act, &id, &if_match, revoked).await?;
     Ok(show_changed(&shared, wait, version, view).await)
+}
+
+/// Who does what.
+#[derive(Clone, Copy)]
+struct Act<'a> {
+    caller: &'a Caller,
+    action: &'static str,
 }
 
 /// Writes what `edit` makes of a token. A write that is too late is tried again on what is stored then, if the
 /// client did not name the version it builds on. The version since, and the token.
 async fn change(
     shared: &Shared,
+    act: Act<'_>,
     id: &TokenId,
     if_match: &IfMatch,
     edit: impl Fn(&Policy) -> Result<Policy, Problem>,
@@ -224,7 +238,8 @@ async fn change(
         }
         // Held until the write is done, so that two secret tokens cannot vouch for each other and both go.
         let _retiring = last_secret::keep_one(shared, &stored.policy, &policy).await?;
-        match shared.admin.store.put_policy(&policy).await? {
+        let note = act.caller.note(act.action, id, changes::of_edit(&stored.policy, &policy));
+        match shared.admin.store.put_policy(&policy, &note).await? {
             Written::Done { version } => {
                 policy.version = version;
                 return Ok((version, TokenView::new(&policy, public_value(&stored.value))));

@@ -16,7 +16,7 @@ use crate::policy::TokenId;
 
 mod view;
 
-pub(super) use view::{limit, plain, usage_table};
+pub(super) use view::{grant, limit, plain, usage_table};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {

@@ -120,7 +120,7 @@ impl<'g> Judge<'g> {
                         Pass::take(self.meter, &policy, permit, &errand, key).await.map(Decision::Pass)
                     }
                     Some(endpoint) => {
-                        let desk = self.desk();
+                        let desk = self.desk(trail.client);
                         let form = trail.form.as_ref();
                         let told = desk.answer(endpoint, &located.target, form, &policy).await?;
                         Ok(Decision::Answer(told, permit.notes().to_vec()))
@@ -177,8 +177,8 @@ impl<'g> Judge<'g> {
         Ok(Located { route, target, query_tokens, own })
     }
 
-    fn desk(&self) -> Desk<'g> {
-        Desk { line: self.line, meter: self.meter, patience: self.settings.directory.patience }
+    fn desk(&self, client: Option<IpAddr>) -> Desk<'g> {
+        Desk { line: self.line, meter: self.meter, patience: self.settings.directory.patience, client }
     }
 
     /// Step 3. A preflight carries no token in its headers; if one is in the query, its allowed domains decide.

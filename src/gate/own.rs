@@ -7,6 +7,7 @@
 //! Each path is a route like others, so the checks of a request are the same up to its charge. What is told is
 //! `own/account`'s and `own/credits`'s; values and a token in a body are read by `own/form`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,6 +193,8 @@ pub(super) struct Desk<'g> {
     pub(super) meter: &'g Meter,
     /// How long a request waits for the store.
     pub(super) patience: Duration,
+    /// From where it is asked.
+    pub(super) client: Option<IpAddr>,
 }
 
 impl Desk<'_> {
@@ -220,15 +223,15 @@ impl Desk<'_> {
             },
             Endpoint::PayAsYouGo => {
                 let allow = form::flag(form, target, "allow")?.ok_or(Denial::InvalidValues)?;
-                self.pay_as_you_go(&policy.account, allow).await
+                self.pay_as_you_go(policy, allow).await
             }
             Endpoint::MessageBudget => {
                 if let Some(total) = form::number(form, target, "totalMessages")? {
-                    return self.message_budget(&policy.account, total).await;
+                    return self.message_budget(policy, total).await;
                 }
                 // Both public clients ask here for pay-as-you-go.
                 let allow = form::flag(form, target, "allow")?.ok_or(Denial::InvalidValues)?;
-                self.pay_as_you_go(&policy.account, allow).await
+                self.pay_as_you_go(policy, allow).await
             }
             Endpoint::Status => Ok(status()),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{ServeError, state};
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::{AccountId, PerPool, Policy, Token, TokenId, TokenKind};
 use crate::store::Store;
+use crate::store::trail::{Actor, Change, Note};
 
 /// The pause between attempts while the store does not answer.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -65,7 +67,7 @@ impl FirstStart {
             pay_as_you_go: PayAsYouGo::default(),
             version: 1,
         };
-        if self.store.create_account(&account, &policy, &token).await? {
+        if self.store.create_account(&account, &policy, &token, &note(&policy)).await? {
             let path = self.path.display();
             tracing::info!(account = %self.account, token_id = %policy.id, secret_token = %path,
                 "first start: made the account and its secret token");
@@ -95,6 +97,23 @@ impl FirstStart {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+}
+
+/// What is written down of the first start.
+fn note(first: &Policy) -> Note {
+    let set =
+        |field: &str, to: &str| Change { field: field.to_owned(), from: Value::Null, to: Value::from(to) };
+    Note {
+        actor: Actor::Tollgate,
+        client: None,
+        action: "token.create",
+        target: first.id.to_string(),
+        changes: vec![
+            set("/account", first.account.as_str()),
+            set("/type", first.kind.as_str()),
+            set("/nickname", &first.nickname),
+        ],
     }
 }
 

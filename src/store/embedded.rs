@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 
 use super::record::{TokenRecord, token_name};
 use super::seal::{SealError, Sealer};
+use super::trail::{Asked, Note, Traced};
 use super::usage::Hours;
 use super::{
     AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
@@ -135,14 +136,15 @@ impl Store for EmbeddedStore {
         self.file.read(|reads| reads.list_tokens(account, after, limit))
     }
 
-    async fn create_token(&self, policy: &Policy, value: &Token) -> Result<(), StoreError> {
+    async fn create_token(&self, policy: &Policy, value: &Token, note: &Note) -> Result<(), StoreError> {
         let record = TokenRecord::new(self.sealer.as_ref(), policy, value)?;
-        self.writer.run(move |tables, _| tables.create_token(&record)).await
+        let note = note.clone();
+        self.writer.run(move |tables, now| tables.create_token(&record, &note, now)).await
     }
 
-    async fn put_policy(&self, policy: &Policy) -> Result<Written, StoreError> {
-        let policy = policy.clone();
-        self.writer.run(move |tables, _| tables.put_policy(&policy)).await
+    async fn put_policy(&self, policy: &Policy, note: &Note) -> Result<Written, StoreError> {
+        let (policy, note) = (policy.clone(), note.clone());
+        self.writer.run(move |tables, now| tables.put_policy(&policy, &note, now)).await
     }
 
     async fn rotate_token(
@@ -152,10 +154,12 @@ impl Store for EmbeddedStore {
         version: u64,
         value: &Token,
         grace: Duration,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         let kept = super::record::Kept::new(self.sealer.as_ref(), id, value)?;
         let (account, id) = (account.clone(), id.clone());
-        let rotation = Rotation { account, id, version, value: value.clone(), kept, grace };
+        let note = note.clone();
+        let rotation = Rotation { account, id, version, value: value.clone(), kept, grace, note };
         self.writer.run(move |tables, now| tables.rotate_token(rotation, now)).await
     }
 
@@ -170,11 +174,15 @@ impl Store for EmbeddedStore {
         id: &TokenId,
         version: u64,
         secret: &SigningSecret,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         let sealer = self.sealer.as_ref().ok_or(SealError::NoMasterKey)?;
         let sealed = sealer.seal_signing(id, secret)?;
-        let (account, id) = (account.clone(), id.clone());
-        self.writer.run(move |tables, _| tables.put_signing(&account, &id, version, sealed)).await
+        let (account, id, note) = (account.clone(), id.clone(), note.clone());
+        let put = move |tables: &mut steps::Tables<'_>, now| {
+            tables.put_signing(&account, &id, version, sealed, &note, now)
+        };
+        self.writer.run(put).await
     }
 
     async fn signing_secret(
@@ -218,15 +226,25 @@ impl Store for EmbeddedStore {
         account: &Account,
         first: &Policy,
         value: &Token,
+        note: &Note,
     ) -> Result<bool, StoreError> {
         let record = TokenRecord::new(self.sealer.as_ref(), first, value)?;
-        let account = account.clone();
-        self.writer.run(move |tables, _| tables.create_account(&account, &record)).await
+        let (account, note) = (account.clone(), note.clone());
+        self.writer.run(move |tables, now| tables.create_account(&account, &record, &note, now)).await
     }
 
-    async fn put_account(&self, account: &Account) -> Result<Written, StoreError> {
-        let account = account.clone();
-        self.writer.run(move |tables, _| tables.put_account(&account)).await
+    async fn put_account(&self, account: &Account, note: &Note) -> Result<Written, StoreError> {
+        let (account, note) = (account.clone(), note.clone());
+        self.writer.run(move |tables, now| tables.put_account(&account, &note, now)).await
+    }
+
+    async fn note(&self, account: &AccountId, note: &Note) -> Result<(), StoreError> {
+        let (account, note) = (account.clone(), note.clone());
+        self.writer.run(move |tables, now| tables.note(&account, &note, now)).await
+    }
+
+    async fn trail(&self, account: &AccountId, asked: &Asked) -> Result<Vec<Traced>, StoreError> {
+        self.file.read(|reads| reads.trail(account, asked))
     }
 
     async fn reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {

@@ -19,6 +19,8 @@
 //! | `P{A}:lease:ULID` | string | a lease (`leases.lua`) | while it is open; stranded: `lease.reclaim_window`; settled: minutes |
 //! | `P{A}:leases` | sorted set | the ids of the open leases, by when they expire (µs) | for ever |
 //! | `P{A}:epoch` | string | how often a policy, a value or the account was changed | for ever |
+//! | `P{A}:trail` | stream | the trail ([`super::trail`]): `at` (µs since the epoch), `note` (JSON). It is only ever added to | for ever |
+//! | `P{A}:trail:X` | stream | which entries of the trail are about `X`: their ids, with an empty field `of` | for ever |
 //! | `P{A}:nodes` | hash | by node: `epoch\|seen at (µs)\|leased\|life (µs)\|name` | for ever; who is dead is dropped |
 //! | `P{A}:cells:I:yyyymmdd` | hash | a token's usage of a day: `HH\|pool\|operation\|dataset` has `requests credits bytes` | as long as usage is kept |
 //! | `P{A}:refusals:I:yyyymmdd` | hash | a token's refusals of a day: `HH\|code` has how many; `-` for `I`: nobody's | as long as usage is kept |
@@ -117,6 +119,16 @@ impl Keys {
         self.of(account, "epoch")
     }
 
+    /// The trail of an account.
+    pub fn trail(&self, account: &AccountId) -> String {
+        self.of(account, "trail")
+    }
+
+    /// Which entries of the trail are about this.
+    pub fn trail_of(&self, account: &AccountId, target: &str) -> String {
+        self.of(account, &format!("trail:{target}"))
+    }
+
     /// The nodes that serve an account.
     pub fn nodes(&self, account: &AccountId) -> String {
         self.of(account, "nodes")
@@ -201,6 +213,8 @@ mod tests {
             (keys.lease(&account, lease), "tg:{default}:lease:01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned()),
             (keys.leases(&account), "tg:{default}:leases".to_owned()),
             (keys.epoch(&account), "tg:{default}:epoch".to_owned()),
+            (keys.trail(&account), "tg:{default}:trail".to_owned()),
+            (keys.trail_of(&account, id.as_str()), format!("tg:{{default}}:trail:{id}")),
             (keys.nodes(&account), "tg:{default}:nodes".to_owned()),
             (keys.cells(&account, id.as_str(), 86_400), format!("tg:{{default}}:cells:{id}:19700102")),
             (keys.refusals(&account, "-", 0), "tg:{default}:refusals:-:19700101".to_owned()),

@@ -1,6 +1,7 @@
 //! The admin API, on a real socket over the embedded store.
 
 mod account;
+mod audit;
 mod auth;
 pub(crate) mod books;
 mod concurrency;

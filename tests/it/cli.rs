@@ -1,5 +1,6 @@
 //! The commands: the real binary against an admin API on a real socket.
 
+mod audit;
 mod check;
 mod failures;
 mod nodes;

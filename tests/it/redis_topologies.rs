@@ -42,6 +42,14 @@ async fn serves(gate: &mut Gate) {
     assert_eq!(nodes.status, 200, "{}", nodes.text());
     let rotated = gate.admin("POST", &format!("/v1/tokens/{}/rotate", token.id), Some(json!({}))).await;
     assert_eq!(rotated.status, 200, "{}", rotated.text());
+    for of_token in ["", &format!("&target={}", token.id)] {
+        let trail = gate.admin("GET", &format!("/v1/audit?limit=3{of_token}"), None).await;
+        let text = trail.text();
+        assert_eq!(trail.status, 200, "{text}");
+        for action in ["token.rotate", "token.edit", "token.create"] {
+            assert!(text.contains(action), "{text}");
+        }
+    }
     let events = gate.events();
     for complaint in ["NOPERM", "cannot hear the store's events"] {
         assert!(!events.contains(complaint), "{events}");

@@ -16,6 +16,7 @@ mod periods;
 mod records;
 mod signatures;
 mod tokens;
+mod trail;
 mod usage;
 mod values;
 
@@ -37,3 +38,5 @@ macro_rules! on_both {
     };
 }
 use on_both;
+
+pub(crate) use bench::a_note;

@@ -21,7 +21,7 @@ const MAX_DOMAINS: usize = 100;
 const MAX_GRANTS: usize = 1000;
 
 /// The fields a client may set.
-pub(super) const SETTABLE: [&str; 13] = [
+pub(in crate::admin) const SETTABLE: [&str; 13] = [
     "type",
     "nickname",
     "status",

@@ -14,6 +14,7 @@ use super::{Id, TokenView, etag, find, fresh, show_changed};
 use crate::admin::Shared;
 use crate::admin::auth::Caller;
 use crate::admin::body::Body;
+use crate::admin::changes;
 use crate::admin::fields::{Field, Problems};
 use crate::admin::precondition::{ATTEMPTS, IfMatch, too_busy};
 use crate::admin::problem::{Problem, ProblemBody};
@@ -47,7 +48,7 @@ const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
          content_type = "application/problem+json"),
     ))]
 pub(in crate::admin) async fn rotate(
-    _: Caller,
+    caller: Caller,
     State(shared): State<Shared>,
     Id(id): Id,
     query: Query,
@@ -56,12 +57,15 @@ pub(in crate::admin) async fn rotate(
 ) -> Result<Response, Problem> {
     let wait = query.allow_wait()?;
     let grace = read_grace(&body)?;
+    let as_given = body.get("grace").and_then(Value::as_str).unwrap_or("0s");
     for _ in 0..ATTEMPTS {
         let detail = "A revoked token cannot get a new value. Create a new token.";
         let stored = find_unrevoked(&shared, &id, &if_match, detail).await?;
         let version = stored.policy.version;
         let value = fresh::value(stored.policy.kind)?;
-        match shared.admin.store.rotate_token(&shared.admin.account, &id, version, &value, grace).await? {
+        let note = caller.note("token.rotate", &id, changes::of_rotation(&stored.policy, as_given));
+        let account = &shared.admin.account;
+        match shared.admin.store.rotate_token(account, &id, version, &value, grace, &note).await? {
             Written::Done { version } => {
                 // Only the old value was seen in a browser; the store forgets it with the rotation.
                 let policy = Policy { version, seen_in_browser_at: None, ..stored.policy };
@@ -108,7 +112,8 @@ pub(in crate::admin) async fn make_signing_secret(
         let stored = find_unrevoked(&shared, &id, &if_match, detail).await?;
         let secret = fresh::signing_secret()?;
         let (account, version) = (&shared.admin.account, stored.policy.version);
-        match shared.admin.store.put_signing_secret(account, &id, version, &secret).await? {
+        let note = caller.note("token.signing_secret", &id, Vec::new());
+        match shared.admin.store.put_signing_secret(account, &id, version, &secret, &note).await? {
             Written::Done { version } => {
                 tracing::info!(by = %caller.actor, token_id = %id, "a signing secret was made");
                 let view = SigningSecretView {
@@ -186,6 +191,9 @@ pub(in crate::admin) async fn reveal(
     refuse_fields(&body)?;
     let value = shared.admin.store.reveal_token(&shared.admin.account, &id).await?;
     let value = value.ok_or_else(Problem::no_token)?;
+    // Before it is shown: what cannot be noted is not revealed.
+    let note = caller.note("token.reveal", &id, Vec::new());
+    shared.admin.store.note(&shared.admin.account, &note).await?;
     tracing::info!(by = %caller.actor, token_id = %id, "a token's value was revealed");
     let view = RevealedView { token: value.expose().to_owned() };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())

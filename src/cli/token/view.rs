@@ -131,7 +131,8 @@ fn switch(flag: &str) -> String {
     }
 }
 
-fn grant(grant: &Value) -> String {
+/// A grant in the form that flags take it.
+pub(in crate::cli) fn grant(grant: &Value) -> String {
     let operations = grant.get("operations").and_then(Value::as_array);
     let operations: Vec<_> = operations.into_iter().flatten().map(plain).collect();
     format!("{}:{}", grant.get("dataset").map(plain).unwrap_or_default(), operations.join(","))

@@ -9,6 +9,7 @@ use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
 use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Pool, TokenKind};
+use crate::store::trail::{Asked, Note, Traced};
 use crate::store::{
     AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
     Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
@@ -52,10 +53,10 @@ impl Store for Shelf {
     async fn list_tokens(&self, _: &AccountId, _: Option<&TokenId>, _: usize) -> Answered<Vec<Listed>> {
         away()
     }
-    async fn create_token(&self, _: &Policy, _: &Token) -> Answered<()> {
+    async fn create_token(&self, _: &Policy, _: &Token, _: &Note) -> Answered<()> {
         away()
     }
-    async fn put_policy(&self, _: &Policy) -> Answered<Written> {
+    async fn put_policy(&self, _: &Policy, _: &Note) -> Answered<Written> {
         away()
     }
     async fn rotate_token(
@@ -65,6 +66,7 @@ impl Store for Shelf {
         _: u64,
         _: &Token,
         _: Duration,
+        _: &Note,
     ) -> Answered<Written> {
         away()
     }
@@ -77,6 +79,7 @@ impl Store for Shelf {
         _: &TokenId,
         _: u64,
         _: &SigningSecret,
+        _: &Note,
     ) -> Answered<Written> {
         away()
     }
@@ -95,10 +98,16 @@ impl Store for Shelf {
     async fn get_account(&self, _: &AccountId) -> Answered<Option<Account>> {
         away()
     }
-    async fn create_account(&self, _: &Account, _: &Policy, _: &Token) -> Answered<bool> {
+    async fn create_account(&self, _: &Account, _: &Policy, _: &Token, _: &Note) -> Answered<bool> {
         away()
     }
-    async fn put_account(&self, _: &Account) -> Answered<Written> {
+    async fn put_account(&self, _: &Account, _: &Note) -> Answered<Written> {
+        away()
+    }
+    async fn note(&self, _: &AccountId, _: &Note) -> Answered<()> {
+        away()
+    }
+    async fn trail(&self, _: &AccountId, _: &Asked) -> Answered<Vec<Traced>> {
         away()
     }
     async fn reserve(&self, _: &Reserve) -> Answered<Reserved> {

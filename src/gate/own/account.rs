@@ -14,7 +14,8 @@ use super::Desk;
 use crate::ledger::period_start;
 use crate::policy::cost::MAX_CREDITS;
 use crate::policy::record::{Account, PayAsYouGo};
-use crate::policy::{AccountId, Credits, Denial, Limit, Period, Pool};
+use crate::policy::{AccountId, Credits, Denial, Limit, Period, Policy, Pool};
+use crate::store::trail::{Actor, Note, account_changes};
 use crate::store::{UsageRow, Written};
 
 /// Edits that are overtaken are made again so often.
@@ -90,26 +91,35 @@ impl Desk<'_> {
         }))
     }
 
-    pub(super) async fn pay_as_you_go(&self, id: &AccountId, allow: bool) -> Result<Value, Denial> {
-        let account = self.edit(id, |account| switch(account, allow)).await?;
+    pub(super) async fn pay_as_you_go(&self, by: &Policy, allow: bool) -> Result<Value, Denial> {
+        let account = self.edit(by, |account| switch(account, allow)).await?;
         Ok(json!({"payAsYouGoEnabled": allow, "overageCircuitBreaker": figure(account.budget.core)}))
     }
 
-    pub(super) async fn message_budget(&self, id: &AccountId, total: Credits) -> Result<Value, Denial> {
+    pub(super) async fn message_budget(&self, by: &Policy, total: Credits) -> Result<Value, Denial> {
         let budget = Limit { credits: total, period: Period::Month };
-        let account = self.edit(id, |account| account.budget.core = Some(budget)).await?;
+        let account = self.edit(by, |account| account.budget.core = Some(budget)).await?;
         Ok(json!({"overageCircuitBreaker": figure(account.budget.core)}))
     }
 
-    async fn edit(&self, id: &AccountId, change: impl Fn(&mut Account)) -> Result<Account, Denial> {
+    /// Edits the account of the secret token that asks. An edit that changes nothing writes nothing.
+    async fn edit(&self, by: &Policy, change: impl Fn(&mut Account)) -> Result<Account, Denial> {
         for _ in 0..ATTEMPTS {
-            let stored = self.account(id).await?;
+            let stored = self.account(&by.account).await?;
             let mut account = stored.clone();
             change(&mut account);
             if account == stored {
                 return Ok(account);
             }
-            match self.patient(self.line.call("put_account", |store| store.put_account(&account))).await? {
+            let note = Note {
+                actor: Actor::Token(by.id.clone()),
+                client: self.client,
+                action: "account.edit",
+                target: account.id.to_string(),
+                changes: account_changes(&stored, &account),
+            };
+            let put = self.line.call("put_account", |store| store.put_account(&account, &note));
+            match self.patient(put).await? {
                 Written::Done { .. } => return Ok(account),
                 Written::Conflict { .. } => {}
                 Written::Missing => break,

@@ -12,6 +12,7 @@ use crate::policy::signature::{BodyDigest, SignatureBody, SigningSecret, sign};
 use crate::policy::{AccountId, PerPool, Status, TokenId, TokenKind};
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::seal::Sealer;
+use crate::store::trail::a_note;
 use crate::store::{Event, Store};
 use crate::telemetry::Metrics;
 
@@ -62,11 +63,11 @@ impl Bench {
             pay_as_you_go: crate::policy::record::PayAsYouGo::default(),
             version: 1,
         };
-        assert!(store.create_account(&record, &first, &value).await.unwrap());
+        assert!(store.create_account(&record, &first, &value, &a_note()).await.unwrap());
         let policy =
             Policy { signed_requests: true, ..Policy::new(id(2), account, TokenKind::Publishable, now()) };
         let token = Token::from_random(TokenKind::Publishable, [2; 16]);
-        store.create_token(&policy, &token).await.unwrap();
+        store.create_token(&policy, &token, &a_note()).await.unwrap();
         let route = Route {
             path: PathTemplate::parse("/**").unwrap(),
             upstream: "u".to_owned(),
@@ -121,7 +122,7 @@ impl Bench {
         let account = AccountId::default_account();
         let mut policy = self.store.get_token(&account, &self.secret_id).await.unwrap().unwrap().policy;
         edit(&mut policy);
-        self.store.put_policy(&policy).await.unwrap();
+        self.store.put_policy(&policy, &a_note()).await.unwrap();
     }
 }
 
@@ -135,8 +136,10 @@ async fn the_accounts_secret_and_the_tokens_own_both_sign() {
     assert!(bench.verify(1, &bench.secret).await.is_ok());
     let own = SigningSecret::from_random([9; 16]);
     assert_eq!(bench.verify(1, &own).await, Err(mismatch()));
-    let put =
-        |version| bench.store.put_signing_secret(&bench.policy.account, &bench.policy.id, version, &own);
+    let note = a_note();
+    let put = |version| {
+        bench.store.put_signing_secret(&bench.policy.account, &bench.policy.id, version, &own, &note)
+    };
     put(1).await.unwrap();
     // The directory has the new version, and with it comes the new secret.
     bench.policy.version = 2;
@@ -156,7 +159,7 @@ async fn a_secret_token_that_is_switched_off_signs_no_more_and_a_new_one_does() 
     let id = TokenId::from_ulid(ulid::Ulid::from_parts(3, 0));
     let policy = Policy::new(id, AccountId::default_account(), TokenKind::Secret, now());
     let value = Token::from_random(TokenKind::Secret, [3; 16]);
-    bench.store.create_token(&policy, &value).await.unwrap();
+    bench.store.create_token(&policy, &value, &a_note()).await.unwrap();
     bench.catch_up();
     // Learnt a moment ago, yet not from before the change: it may take that moment.
     let deadline = std::time::Instant::now() + Duration::from_secs(10);

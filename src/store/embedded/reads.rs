@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use redb::ReadTransaction;
+use redb::{ReadTransaction, TableError};
 
 use super::super::keys::parse_pointer;
 use super::super::record::{TokenRecord, parse_account};
 use super::super::seal::Sealer;
+use super::super::trail::{Asked, EntryId, Traced};
 use super::super::usage::{Hours, NOBODY, sort};
 use super::super::{AccountSecrets, Listed, UsageCell, UsageRow};
 use super::tables::{
-    ACCOUNTS, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, Stopped, TOKENS, parse_fields,
-    read_counter, read_fields, read_token, token_range, unreadable,
+    ACCOUNTS, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, Stopped, TOKENS, TRAIL, TRAIL_OF,
+    TrailKey, TrailValue, parse_fields, read_counter, read_fields, read_token, token_range, unreadable,
 };
 use crate::ledger::Counter;
 use crate::policy::record::Account;
@@ -113,6 +114,41 @@ impl Reads {
         let account = account.as_str();
         let due = (account, i64::MIN, 0)..=(account, now.as_microsecond(), u128::MAX);
         Ok(self.0.open_table(EXPIRIES)?.range(due)?.next().is_some())
+    }
+
+    pub(super) fn trail(&self, account: &AccountId, asked: &Asked) -> Result<Vec<Traced>, Stopped> {
+        let trail = match self.0.open_table(TRAIL) {
+            // The file is from before there was a trail, and nothing was written since.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            trail => trail?,
+        };
+        let account = account.as_str();
+        let EntryId { millis, number } =
+            asked.before.unwrap_or(EntryId { millis: u64::MAX, number: u64::MAX });
+        let Some(target) = asked.target.as_deref() else {
+            let entries = trail.range((account, 0, 0)..(account, millis, number))?;
+            let read = |entry: Result<_, redb::StorageError>| {
+                let (key, kept): (redb::AccessGuard<'_, TrailKey>, redb::AccessGuard<'_, TrailValue>) =
+                    entry?;
+                let ((_, millis, number), (at, text)) = (key.value(), kept.value());
+                Ok(Traced::parse(EntryId { millis, number }, at, text))
+            };
+            return entries.rev().take(asked.limit).map(read).collect();
+        };
+        let about = self.0.open_table(TRAIL_OF)?;
+        let mut entries = Vec::new();
+        for entry in about.range((account, target, 0, 0)..(account, target, millis, number))?.rev() {
+            if entries.len() == asked.limit {
+                break;
+            }
+            let (_, _, millis, number) = entry?.0.value();
+            let id = EntryId { millis, number };
+            let kept = trail.get((account, millis, number))?;
+            let parse =
+                |kept: redb::AccessGuard<'_, TrailValue>| Traced::parse(id, kept.value().0, kept.value().1);
+            entries.push(kept.map_or(Traced::Unreadable { id }, parse));
+        }
+        Ok(entries)
     }
 
     pub(super) fn usage(

@@ -8,15 +8,18 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::super::keys::pointer_text;
 use super::super::record::{Fields, Kept, TokenRecord, account_fields, edited, token_name};
+use super::super::trail::Note;
 use super::super::{Event, StoreError, Written, record};
 use super::tables::{
     ACCOUNTS, BATCHES, CELLS, COUNTERS, CellKey, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, LEASES, PACE,
-    REFUSALS, Row, Stopped, TOKENS, fields_text, read_fields, read_token, unreadable,
+    REFUSALS, Row, Stopped, TOKENS, TRAIL, TRAIL_OF, TrailKey, TrailOfKey, TrailValue, fields_text,
+    read_fields, read_token, unreadable,
 };
 use crate::policy::record::Account;
 use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId};
 
 mod leases;
+mod trail;
 mod usage;
 
 /// The tables of a transaction, to be changed.
@@ -34,6 +37,8 @@ pub(super) struct Tables<'txn> {
     refusals: Table<'txn, CellKey, u64>,
     days: Table<'txn, (i64, &'static str, &'static str), ()>,
     batches: Table<'txn, u128, i64>,
+    trail: Table<'txn, TrailKey, TrailValue>,
+    trail_of: Table<'txn, TrailOfKey, ()>,
     /// What happened; told once it is on the disk.
     pub(super) events: Vec<Event>,
 }
@@ -46,6 +51,7 @@ pub(super) struct Rotation {
     pub(super) value: Token,
     pub(super) kept: Kept,
     pub(super) grace: Duration,
+    pub(super) note: Note,
 }
 
 fn taken_already(what: &str) -> Stopped {
@@ -68,6 +74,8 @@ impl<'txn> Tables<'txn> {
             refusals: transaction.open_table(REFUSALS)?,
             days: transaction.open_table(DAYS)?,
             batches: transaction.open_table(BATCHES)?,
+            trail: transaction.open_table(TRAIL)?,
+            trail_of: transaction.open_table(TRAIL_OF)?,
             events: Vec::new(),
         })
     }
@@ -113,7 +121,12 @@ impl<'txn> Tables<'txn> {
         self.token_changed(account, id, token.policy.version)
     }
 
-    pub(super) fn create_token(&mut self, token: &TokenRecord) -> Result<(), Stopped> {
+    pub(super) fn create_token(
+        &mut self,
+        token: &TokenRecord,
+        note: &Note,
+        now: Timestamp,
+    ) -> Result<(), Stopped> {
         let (account, id) = (&token.policy.account, &token.policy.id);
         if let Some(stored) = self.token(account, id)? {
             // The same call again, perhaps because its answer was lost.
@@ -122,10 +135,16 @@ impl<'txn> Tables<'txn> {
         if !self.digest_is_free(&token.digest, account, id)? {
             return Err(taken_already("the value"));
         }
+        self.note(account, note, now)?;
         self.keep_token(token)
     }
 
-    pub(super) fn put_policy(&mut self, policy: &Policy) -> Result<Written, Stopped> {
+    pub(super) fn put_policy(
+        &mut self,
+        policy: &Policy,
+        note: &Note,
+        now: Timestamp,
+    ) -> Result<Written, Stopped> {
         let name = token_name(&policy.account, &policy.id);
         let stored = read_fields(&self.tokens, &name)?;
         let edits = edited(record::policy_fields(policy), &record::TOKEN_FIELDS);
@@ -133,12 +152,18 @@ impl<'txn> Tables<'txn> {
             Ok(done) => done,
             Err(undone) => return Ok(undone),
         };
+        self.note(&policy.account, note, now)?;
         self.tokens.insert(name.as_str(), text.as_str())?;
         self.token_changed(&policy.account, &policy.id, version)?;
         Ok(Written::Done { version })
     }
 
-    pub(super) fn put_account(&mut self, account: &Account) -> Result<Written, Stopped> {
+    pub(super) fn put_account(
+        &mut self,
+        account: &Account,
+        note: &Note,
+        now: Timestamp,
+    ) -> Result<Written, Stopped> {
         let name = account.id.as_str();
         let stored = read_fields(&self.accounts, name)?;
         let edits = edited(account_fields(account), &record::ACCOUNT_FIELDS);
@@ -146,13 +171,14 @@ impl<'txn> Tables<'txn> {
             Ok(done) => done,
             Err(undone) => return Ok(undone),
         };
+        self.note(&account.id, note, now)?;
         self.accounts.insert(name, text.as_str())?;
         self.account_changed(&account.id)?;
         Ok(Written::Done { version })
     }
 
     pub(super) fn rotate_token(&mut self, rotation: Rotation, now: Timestamp) -> Result<Written, Stopped> {
-        let Rotation { account, id, version, value, kept, grace } = rotation;
+        let Rotation { account, id, version, value, kept, grace, note } = rotation;
         let Some(mut token) = self.token(&account, &id)? else { return Ok(Written::Missing) };
         if token.policy.version != version {
             return Ok(Written::Conflict { version: token.policy.version });
@@ -163,6 +189,7 @@ impl<'txn> Tables<'txn> {
         let former: Vec<_> = token.former.iter().map(|former| former.digest).chain([token.digest]).collect();
         let until = now.checked_add(grace).unwrap_or(Timestamp::MAX);
         token.rotate(&value, kept, until, now);
+        self.note(&account, &note, now)?;
         self.keep_token(&token)?;
         for digest in former.iter().filter(|digest| !token.answers_to(digest, now)) {
             self.digests.remove(digest.to_hex().as_str())?;
@@ -176,6 +203,8 @@ impl<'txn> Tables<'txn> {
         id: &TokenId,
         version: u64,
         sealed: String,
+        note: &Note,
+        now: Timestamp,
     ) -> Result<Written, Stopped> {
         let name = token_name(account, id);
         let stored = read_fields(&self.tokens, &name)?;
@@ -184,6 +213,7 @@ impl<'txn> Tables<'txn> {
             Ok(done) => done,
             Err(undone) => return Ok(undone),
         };
+        self.note(account, note, now)?;
         self.tokens.insert(name.as_str(), text.as_str())?;
         self.token_changed(account, id, version)?;
         Ok(Written::Done { version })
@@ -199,11 +229,17 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    pub(super) fn create_account(&mut self, account: &Account, first: &TokenRecord) -> Result<bool, Stopped> {
+    pub(super) fn create_account(
+        &mut self,
+        account: &Account,
+        first: &TokenRecord,
+        note: &Note,
+        now: Timestamp,
+    ) -> Result<bool, Stopped> {
         if read_fields(&self.accounts, account.id.as_str())?.is_some() {
             return Ok(false);
         }
-        self.create_token(first)?;
+        self.create_token(first, note, now)?;
         self.accounts.insert(account.id.as_str(), fields_text(&account_fields(account)).as_str())?;
         self.account_changed(&account.id)?;
         Ok(true)

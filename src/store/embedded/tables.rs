@@ -15,6 +15,8 @@
 //! | `cells` | account, id, hour (s), `pool/operation/dataset` | requests, credits, bytes |
 //! | `refusals` | account, id or `-`, hour (s), code | how many |
 //! | `days` | day (s), account, id or `-` | says that there are cells or refusals of that day |
+//! | `trail` | account, an entry's id (ms, number) | when, µs; the note as JSON ([`super::super::trail`]). It is only ever added to |
+//! | `trail_of` | account, what the entry is about, its id | says that there is such an entry |
 //! | `batches` | ULID | refusals that are counted, by their batch: when, µs |
 
 use redb::{ReadableTable, TableDefinition};
@@ -28,6 +30,12 @@ use crate::policy::{AccountId, Credits, Pool, TokenId};
 pub(super) type Texts = TableDefinition<'static, &'static str, &'static str>;
 /// Counters, as rows.
 pub(super) type Row = [i64; 13];
+/// Whose, and the entry's id.
+pub(super) type TrailKey = (&'static str, u64, u64);
+/// When, and the note.
+pub(super) type TrailValue = (i64, &'static str);
+/// Whose, about what, and the entry's id.
+pub(super) type TrailOfKey = (&'static str, &'static str, u64, u64);
 /// Whose, whose, when, what.
 pub(super) type CellKey = (&'static str, &'static str, i64, &'static str);
 
@@ -47,6 +55,8 @@ pub(super) const REFUSALS: TableDefinition<'static, CellKey, u64> = TableDefinit
 pub(super) const DAYS: TableDefinition<'static, (i64, &'static str, &'static str), ()> =
     TableDefinition::new("days");
 pub(super) const BATCHES: TableDefinition<'static, u128, i64> = TableDefinition::new("batches");
+pub(super) const TRAIL: TableDefinition<'static, TrailKey, TrailValue> = TableDefinition::new("trail");
+pub(super) const TRAIL_OF: TableDefinition<'static, TrailOfKey, ()> = TableDefinition::new("trail_of");
 
 /// The counters of format 1: start and credits of hour, day, month, ever.
 pub(super) const USED_1: TableDefinition<'static, &'static str, [i64; 8]> = TableDefinition::new("used");

@@ -8,6 +8,7 @@ use redis::{FromRedisValue, Value};
 use ulid::Ulid;
 
 use super::super::record::Fields;
+use super::super::trail::{EntryId, Traced};
 use super::super::{NodeId, NodeReport, Paced, Remembered, StoreError, Written};
 use crate::ledger::lease::{Grant, Reserved};
 use crate::ledger::pace::LONGEST_HOLD;
@@ -198,4 +199,20 @@ pub(super) fn written(answer: Value) -> Result<Written, StoreError> {
         ["missing"] => Some(Written::Missing),
         _ => None,
     })
+}
+
+/// What `traced.lua` lists.
+pub(super) fn traced(answer: Value) -> Result<Vec<Traced>, StoreError> {
+    let strange = || strange("traced.lua");
+    let answer = Vec::<Vec<u8>>::from_redis_value(answer).map_err(|_| strange())?;
+    let entry = |words: &[Vec<u8>]| match words {
+        [id, at, note] => {
+            let id = EntryId::parse(&String::from_utf8_lossy(id)).ok_or_else(strange)?;
+            // A time that is none lies outside of all time, and so is unreadable.
+            let at = String::from_utf8_lossy(at).parse().unwrap_or(i64::MAX);
+            Ok(Traced::parse(id, at, &String::from_utf8_lossy(note)))
+        }
+        _ => Err(strange()),
+    };
+    answer.chunks(3).map(entry).collect()
 }

@@ -9,6 +9,7 @@ use super::{Account, RedisStore, flat};
 use crate::policy::{AccountId, TokenDigest, TokenId};
 use crate::store::keys::{parse_pointer, pointer_text};
 use crate::store::record::{Fields, TokenRecord, account_fields, value_fields};
+use crate::store::trail::Note;
 use crate::store::{StoreError, Written};
 
 /// What `create.lua` did.
@@ -92,6 +93,7 @@ impl RedisStore {
         &self,
         account: Option<&Account>,
         token: &TokenRecord,
+        note: &Note,
     ) -> Result<Created, StoreError> {
         let policy = &token.policy;
         let mut keys = vec![
@@ -99,6 +101,8 @@ impl RedisStore {
             self.keys.tokens(&policy.account),
             self.keys.epoch(&policy.account),
             self.keys.secrets(&policy.account),
+            self.keys.trail(&policy.account),
+            self.keys.trail_of(&policy.account, &note.target),
         ];
         keys.extend(account.map(|account| self.keys.account(&account.id)));
         let of_account: Vec<_> = account.map(account_fields).map(flat).into_iter().flatten().collect();
@@ -108,6 +112,8 @@ impl RedisStore {
             policy.version.to_string(),
             self.keys.events(&policy.account),
             policy.kind.as_str().to_owned(),
+            self.clock_text(),
+            note.to_text(),
             of_account.len().to_string(),
         ];
         args.extend(of_account);
@@ -129,6 +135,7 @@ impl RedisStore {
         &self,
         account: Option<&Account>,
         token: &TokenRecord,
+        note: &Note,
     ) -> Result<bool, StoreError> {
         let policy = &token.policy;
         let claimed = match self.claim(&token.digest, &policy.account, &policy.id).await {
@@ -136,7 +143,7 @@ impl RedisStore {
             claimed => claimed?,
         };
         // If this fails, it may have happened nevertheless: the pointer stays.
-        let created = self.run_create(account, token).await?;
+        let created = self.run_create(account, token, note).await?;
         match created {
             Created::Done | Created::Again => {
                 if !claimed {
@@ -163,12 +170,13 @@ impl RedisStore {
         before: &TokenRecord,
         after: &TokenRecord,
         now: Timestamp,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         let (account, id) = (&after.policy.account, &after.policy.id);
         let claimed = self.claim(&after.digest, account, id).await?;
         let mut fields = value_fields(after);
         fields.insert("seen_in_browser_at".to_owned(), String::new());
-        let written = self.run_put(account, Some(id), before.policy.version, fields).await?;
+        let written = self.run_put(account, Some(id), before.policy.version, fields, note).await?;
         if !matches!(written, Written::Done { .. }) {
             if claimed {
                 self.unclaim(&after.digest, account, id).await;
@@ -208,13 +216,16 @@ impl RedisStore {
         token: Option<&TokenId>,
         version: u64,
         edits: Fields,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         let record =
             token.map_or_else(|| self.keys.account(account), |token| self.keys.token(account, token));
         let what = token.map(ToString::to_string).unwrap_or_default();
-        let mut args = vec![version.to_string(), self.keys.events(account), what];
+        let mut args =
+            vec![version.to_string(), self.keys.events(account), what, self.clock_text(), note.to_text()];
         args.extend(flat(edits));
-        let keys = [record, self.keys.epoch(account)];
+        let trail = [self.keys.trail(account), self.keys.trail_of(account, &note.target)];
+        let keys = [&[record, self.keys.epoch(account)], trail.as_slice()].concat();
         answers::written(self.run(&self.scripts.put, &keys, args, Again::No).await?)
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Scripts {
     pub(super) remember: Script,
     pub(super) create: Script,
     pub(super) put: Script,
+    pub(super) note: Script,
+    pub(super) traced: Script,
     pub(super) mark: Script,
     pub(super) unclaim: Script,
 }
@@ -64,6 +66,13 @@ macro_rules! with_leases {
     };
 }
 
+/// A script behind that and what adds to the trail.
+macro_rules! with_trail {
+    ($name:literal) => {
+        Script::new(concat!(include_str!("ledger.lua"), include_str!("trail.lua"), include_str!($name)))
+    };
+}
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
@@ -76,8 +85,10 @@ impl Scripts {
             refusals: with_ledger!("refusals.lua"),
             nodes: with_ledger!("nodes.lua"),
             remember: with_ledger!("remember.lua"),
-            create: Script::new(include_str!("create.lua")),
-            put: Script::new(include_str!("put.lua")),
+            create: with_trail!("create.lua"),
+            put: with_trail!("put.lua"),
+            note: with_trail!("note.lua"),
+            traced: Script::new(include_str!("traced.lua")),
             mark: Script::new(include_str!("mark.lua")),
             unclaim: Script::new(include_str!("unclaim.lua")),
         }

@@ -17,6 +17,7 @@ use crate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenI
 use crate::store::record::{
     ACCOUNT_FIELDS, Kept, TOKEN_FIELDS, TokenRecord, account_fields, edited, parse_account, policy_fields,
 };
+use crate::store::trail::{Asked, Note, Traced};
 use crate::store::{
     AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
     Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
@@ -68,14 +69,14 @@ impl Store for RedisStore {
         Ok(listed)
     }
 
-    async fn create_token(&self, policy: &Policy, value: &Token) -> Result<(), StoreError> {
+    async fn create_token(&self, policy: &Policy, value: &Token, note: &Note) -> Result<(), StoreError> {
         let record = TokenRecord::new(self.sealer.as_ref(), policy, value)?;
-        self.create(None, &record).await.map(drop)
+        self.create(None, &record, note).await.map(drop)
     }
 
-    async fn put_policy(&self, policy: &Policy) -> Result<Written, StoreError> {
+    async fn put_policy(&self, policy: &Policy, note: &Note) -> Result<Written, StoreError> {
         let edits = edited(policy_fields(policy), &TOKEN_FIELDS);
-        self.run_put(&policy.account, Some(&policy.id), policy.version, edits).await
+        self.run_put(&policy.account, Some(&policy.id), policy.version, edits, note).await
     }
 
     async fn rotate_token(
@@ -85,6 +86,7 @@ impl Store for RedisStore {
         version: u64,
         value: &Token,
         grace: Duration,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         let kept = Kept::new(self.sealer.as_ref(), id, value)?;
         let (now, record) = self.token(account, id).await?;
@@ -94,7 +96,7 @@ impl Store for RedisStore {
         }
         let mut after = before.clone();
         after.rotate(value, kept, now.checked_add(grace).unwrap_or(Timestamp::MAX), now);
-        self.write_rotated(&before, &after, now).await
+        self.write_rotated(&before, &after, now, note).await
     }
 
     async fn reveal_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<Token>, StoreError> {
@@ -108,8 +110,9 @@ impl Store for RedisStore {
         id: &TokenId,
         version: u64,
         secret: &SigningSecret,
+        note: &Note,
     ) -> Result<Written, StoreError> {
-        self.run_put_signing_secret(account, id, version, secret).await
+        self.run_put_signing_secret(account, id, version, secret, note).await
     }
 
     async fn signing_secret(
@@ -158,14 +161,40 @@ impl Store for RedisStore {
         account: &Account,
         first: &Policy,
         value: &Token,
+        note: &Note,
     ) -> Result<bool, StoreError> {
         let record = TokenRecord::new(self.sealer.as_ref(), first, value)?;
-        self.create(Some(account), &record).await
+        self.create(Some(account), &record, note).await
     }
 
-    async fn put_account(&self, account: &Account) -> Result<Written, StoreError> {
+    async fn put_account(&self, account: &Account, note: &Note) -> Result<Written, StoreError> {
         let edits = edited(account_fields(account), &ACCOUNT_FIELDS);
-        self.run_put(&account.id, None, account.version, edits).await
+        self.run_put(&account.id, None, account.version, edits, note).await
+    }
+
+    async fn note(&self, account: &AccountId, note: &Note) -> Result<(), StoreError> {
+        let keys = [self.keys.trail(account), self.keys.trail_of(account, &note.target)];
+        let args = vec![self.clock_text(), note.to_text()];
+        // Noted twice it would look as if it was done twice.
+        self.run(&self.scripts.note, &keys, args, Again::No).await.map(drop)
+    }
+
+    async fn trail(&self, account: &AccountId, asked: &Asked) -> Result<Vec<Traced>, StoreError> {
+        let latest = match asked.before {
+            None => "+".to_owned(),
+            Some(before) => match before.before() {
+                Some(latest) => latest.to_string(),
+                None => return Ok(Vec::new()),
+            },
+        };
+        // To Redis, none at most would mean all.
+        if asked.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut keys = vec![self.keys.trail(account)];
+        keys.extend(asked.target.as_ref().map(|target| self.keys.trail_of(account, target)));
+        let args = vec![latest, asked.limit.to_string()];
+        answers::traced(self.run(&self.scripts.traced, &keys, args, Again::Yes).await?)
     }
 
     async fn reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {

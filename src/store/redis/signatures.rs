@@ -12,6 +12,7 @@ use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, TokenId};
 use crate::store::record::{Fields, TokenRecord};
 use crate::store::seal::SealError;
+use crate::store::trail::Note;
 use crate::store::{AccountSecrets, Listed, Remembered, Sighting, Store, StoreError, Written};
 
 /// Says of a set of secret tokens that all are in it.
@@ -26,11 +27,12 @@ impl RedisStore {
         id: &TokenId,
         version: u64,
         secret: &SigningSecret,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         let sealer = self.sealer.as_ref().ok_or(SealError::NoMasterKey)?;
         let sealed = sealer.seal_signing(id, secret)?;
         let edits = Fields::from([("signing".to_owned(), sealed)]);
-        self.run_put(account, Some(id), version, edits).await
+        self.run_put(account, Some(id), version, edits, note).await
     }
 
     pub(super) async fn read_account_secrets(

@@ -18,6 +18,7 @@ use tollgate::store::seal::Sealer;
 use tollgate::store::{Store, StoreError};
 
 use super::moody_store::{Mood, MoodyStore};
+use crate::store_conformance::a_note;
 
 /// The account's first secret token.
 pub(crate) const SECRET: &str = "sk_00112233445566778899aabbccddeeff";
@@ -97,7 +98,7 @@ impl Desk {
         let id = TokenId::parse(FIRST_ID).unwrap();
         let first = Policy::new(id, account.id.clone(), TokenKind::Secret, Timestamp::UNIX_EPOCH);
         let value = Token::parse(SECRET.as_bytes()).unwrap();
-        assert!(runtime.block_on(inner.create_account(&account, &first, &value)).unwrap());
+        assert!(runtime.block_on(inner.create_account(&account, &first, &value, &a_note())).unwrap());
 
         let store = Arc::new(MoodyStore::new(inner));
         let asked = Arc::new(Mutex::new(Vec::new()));

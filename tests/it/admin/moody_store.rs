@@ -11,6 +11,7 @@ use tollgate::policy::record::Account;
 use tollgate::policy::signature::SigningSecret;
 use tollgate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 use tollgate::store::embedded::EmbeddedStore;
+use tollgate::store::trail::{Asked, Note, Traced};
 use tollgate::store::{
     AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
     Reserve, Settlement, Sighting, Store, StoreError, StoredToken, UsageRow, Written,
@@ -29,6 +30,8 @@ pub(crate) enum Mood {
     Unreadable(TokenId),
     /// It takes writes, yet cannot tell how far the nodes are.
     Blind,
+    /// It answers, yet takes no notes that stand alone.
+    Blank,
     /// It takes writes, yet never answers how far the nodes are.
     Mute,
 }
@@ -82,7 +85,7 @@ impl MoodyStore {
                 self.kept_waiting.fetch_add(1, Ordering::SeqCst);
                 std::future::pending().await
             }
-            Mood::Well | Mood::Unreadable(_) | Mood::Blind | Mood::Mute => Ok(()),
+            Mood::Well | Mood::Unreadable(_) | Mood::Blind | Mood::Mute | Mood::Blank => Ok(()),
         }
     }
 
@@ -135,14 +138,14 @@ impl Store for MoodyStore {
         Ok(listed)
     }
 
-    async fn create_token(&self, policy: &Policy, value: &Token) -> Result<(), StoreError> {
+    async fn create_token(&self, policy: &Policy, value: &Token, note: &Note) -> Result<(), StoreError> {
         self.ready().await?;
-        self.inner.create_token(policy, value).await
+        self.inner.create_token(policy, value, note).await
     }
 
-    async fn put_policy(&self, policy: &Policy) -> Result<Written, StoreError> {
+    async fn put_policy(&self, policy: &Policy, note: &Note) -> Result<Written, StoreError> {
         self.ready().await?;
-        self.inner.put_policy(policy).await
+        self.inner.put_policy(policy, note).await
     }
 
     async fn rotate_token(
@@ -152,9 +155,10 @@ impl Store for MoodyStore {
         version: u64,
         value: &Token,
         grace: Duration,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         self.ready().await?;
-        self.inner.rotate_token(account, id, version, value, grace).await
+        self.inner.rotate_token(account, id, version, value, grace, note).await
     }
 
     async fn reveal_token(&self, account: &AccountId, id: &TokenId) -> Result<Option<Token>, StoreError> {
@@ -168,9 +172,10 @@ impl Store for MoodyStore {
         id: &TokenId,
         version: u64,
         secret: &SigningSecret,
+        note: &Note,
     ) -> Result<Written, StoreError> {
         self.ready().await?;
-        self.inner.put_signing_secret(account, id, version, secret).await
+        self.inner.put_signing_secret(account, id, version, secret, note).await
     }
 
     async fn signing_secret(
@@ -215,13 +220,27 @@ impl Store for MoodyStore {
         account: &Account,
         first: &Policy,
         value: &Token,
+        note: &Note,
     ) -> Result<bool, StoreError> {
-        self.inner.create_account(account, first, value).await
+        self.inner.create_account(account, first, value, note).await
     }
 
-    async fn put_account(&self, account: &Account) -> Result<Written, StoreError> {
+    async fn put_account(&self, account: &Account, note: &Note) -> Result<Written, StoreError> {
         self.ready().await?;
-        self.inner.put_account(account).await
+        self.inner.put_account(account, note).await
+    }
+
+    async fn note(&self, account: &AccountId, note: &Note) -> Result<(), StoreError> {
+        self.ready().await?;
+        if *self.mood.lock() == Mood::Blank {
+            return Err(StoreError::Unavailable("reset by 10.1.2.3".to_owned()));
+        }
+        self.inner.note(account, note).await
+    }
+
+    async fn trail(&self, account: &AccountId, asked: &Asked) -> Result<Vec<Traced>, StoreError> {
+        self.ready().await?;
+        self.inner.trail(account, asked).await
     }
 
     async fn reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {

@@ -91,6 +91,7 @@ fn every_operation_says_who_may_call_and_what_may_come_back() {
             "GET /openapi.json",
             "GET /readyz",
             "GET /v1/account",
+            "GET /v1/audit",
             "GET /v1/nodes",
             "GET /v1/tokens",
             "GET /v1/tokens/{id}",
@@ -161,6 +162,8 @@ fn answers_hold_exactly_the_fields_that_are_described() {
     let nodes = desk.call("GET", "/v1/nodes", Value::Null).json();
     let usage = |by: &str| desk.call("GET", &format!("/v1/usage?by={by}"), Value::Null).expect(200).json();
     let reports = ["day", "hour", "dataset", "operation", "token"].map(usage);
+    let trail = desk.call("GET", &format!("/v1/audit?target={id}"), Value::Null).expect(200).json();
+    let entry = trail["entries"].as_array().unwrap().last().unwrap();
     let rows = reports.each_ref().map(|report| &report["rows"][0]);
     // A field that is only sometimes there is in one of several answers.
     for (schema, answers) in [
@@ -182,6 +185,10 @@ fn answers_hold_exactly_the_fields_that_are_described() {
         ("UsageSums", &[&reports[0]["totals"]["core"]]),
         ("Refusals", &[&reports[0]["refusals"][0]]),
         ("TokenPage", &[&desk.call("GET", "/v1/tokens", Value::Null).json()]),
+        ("TrailPage", &[&trail]),
+        ("Entry", &[entry]),
+        ("Actor", &[&entry["actor"], &json!({"name": ""})]),
+        ("Change", &[&entry["changes"][0]]),
         ("Explanation", &[&explanation]),
         ("ExplanationStep", &[&explanation["checks"][0]]),
         ("Problem", &[&problem]),

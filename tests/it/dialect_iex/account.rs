@@ -135,6 +135,37 @@ async fn pay_as_you_go_lifts_the_quota_and_puts_it_back() {
     gate.stop();
     gate.start_again().await;
     assert_eq!(ask(&gate, "/v1/account/metadata").await["messageLimit"], 3);
+    the_trail_tells_it(&mut gate).await;
+}
+
+/// Whoever holds a secret token edits the account here: that is noted as in the admin API, and still there after a restart.
+async fn the_trail_tells_it(gate: &mut Gate) {
+    let trail = gate.admin("GET", "/v1/audit", None).await.json();
+    let entries = trail["entries"].as_array().unwrap();
+    let first = entries.last().unwrap();
+    assert_eq!((&first["action"], &first["actor"]), (&json!("token.create"), &json!({"type": "tollgate"})));
+    let changes = json!([
+        {"field": "/account", "from": null, "to": "default"},
+        {"field": "/type", "from": null, "to": "secret"},
+        {"field": "/nickname", "from": null, "to": "First secret token"},
+    ]);
+    assert_eq!(first["changes"], changes);
+    let (quota, breaker) = (json!({"credits": 3, "period": "day"}), json!({"credits": 8, "period": "month"}));
+    let core = |from: &Value, to: &Value| json!({"field": "/budget/core", "from": from, "to": to});
+    let pays = |to: bool| json!({"field": "/pay_as_you_go", "from": !to, "to": to});
+    let expected = [
+        json!([core(&breaker, &quota), pays(false)]),
+        json!([core(&Value::Null, &breaker)]),
+        json!([core(&quota, &Value::Null), pays(true)]),
+        json!([core(&Value::Null, &quota)]),
+    ];
+    let edits: Vec<_> = entries.iter().filter(|entry| entry["action"] == "account.edit").collect();
+    assert_eq!(edits.iter().map(|edit| edit["changes"].clone()).collect::<Vec<_>>(), expected);
+    for edit in edits {
+        let by = (&edit["actor"]["id"], &edit["client"], &edit["target"]);
+        assert_eq!(by, (&first["target"], &json!("127.0.0.1"), &json!("default")), "{edit}");
+    }
+    assert!(!trail.to_string().contains(&gate.secret()), "{trail}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, PerPool, Policy, Pool, TokenKind};
 use tollgate::store::{Counted, Written};
 
-use super::bench::{Bench, Takes as _, account_id, charge, limit, new_id, new_value};
+use super::bench::{Bench, Takes as _, a_note, account_id, charge, limit, new_id, new_value};
 
 super::on_both![
     makes_an_account_once,
@@ -35,9 +35,9 @@ async fn makes_an_account_once(bench: Bench) {
     assert_eq!(made, Account { budget, ..account(&bench) });
     let second = Policy::new(new_id(), account_id(), TokenKind::Secret, bench.now());
     let second_value = new_value(TokenKind::Secret);
-    assert!(!store.create_account(&account(&bench), &second, &second_value).await.unwrap());
+    assert!(!store.create_account(&account(&bench), &second, &second_value, &a_note()).await.unwrap());
     // The same value again: a node that starts with TOLLGATE_SECRET_TOKEN for the second time.
-    assert!(!store.create_account(&account(&bench), &second, &value).await.unwrap());
+    assert!(!store.create_account(&account(&bench), &second, &value, &a_note()).await.unwrap());
     assert_eq!(store.get_account(&account_id()).await.unwrap(), Some(made));
     assert_eq!(store.find_token(&value.digest()).await.unwrap().unwrap().id, first);
     assert_eq!(store.find_token(&second_value.digest()).await.unwrap(), None);
@@ -54,7 +54,7 @@ async fn race(bench: &Bench, own_values: bool) -> Vec<(Policy, tollgate::policy:
         let value = if own_values { new_value(TokenKind::Secret) } else { shared.clone() };
         let account = account(bench);
         tokio::spawn(async move {
-            let won = store.create_account(&account, &first, &value).await.unwrap();
+            let won = store.create_account(&account, &first, &value, &a_note()).await.unwrap();
             (first, value, won)
         })
     };
@@ -93,20 +93,20 @@ async fn edits_of_an_account_need_its_version(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let store = bench.store();
     let mut edit = Account { budget: PerPool { core: None, premium: limit("9/hour") }, ..account(&bench) };
-    assert_eq!(store.put_account(&edit).await.unwrap(), Written::Done { version: 2 });
-    assert_eq!(store.put_account(&edit).await.unwrap(), Written::Conflict { version: 2 });
+    assert_eq!(store.put_account(&edit, &a_note()).await.unwrap(), Written::Done { version: 2 });
+    assert_eq!(store.put_account(&edit, &a_note()).await.unwrap(), Written::Conflict { version: 2 });
     edit.version = 2;
     for pay_as_you_go in
         [PayAsYouGo::On { quota: limit("5/day") }, PayAsYouGo::On { quota: None }, PayAsYouGo::Off]
     {
         edit.pay_as_you_go = pay_as_you_go;
-        assert!(matches!(store.put_account(&edit).await.unwrap(), Written::Done { .. }));
+        assert!(matches!(store.put_account(&edit, &a_note()).await.unwrap(), Written::Done { .. }));
         edit.version += 1;
         assert_eq!(store.get_account(&account_id()).await.unwrap(), Some(edit.clone()));
     }
     assert_eq!(store.get_account(&account_id()).await.unwrap(), Some(edit.clone()));
     edit.id = AccountId::parse("nobody").unwrap();
-    assert_eq!(store.put_account(&edit).await.unwrap(), Written::Missing);
+    assert_eq!(store.put_account(&edit, &a_note()).await.unwrap(), Written::Missing);
     assert_eq!(store.get_account(&edit.id).await.unwrap(), None);
 }
 

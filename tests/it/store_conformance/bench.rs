@@ -17,6 +17,7 @@ use tollgate::policy::{
 use tollgate::store::embedded::{Clock, EmbeddedStore};
 use tollgate::store::redis::{RedisClock, RedisSettings, RedisStore};
 use tollgate::store::seal::Sealer;
+use tollgate::store::trail::{Actor, Note};
 use tollgate::store::{
     Counted, LeaseId, LeaseKey, NodeId, Reserve, Retention, Settlement, Store, StoreError, UsageCell, Written,
 };
@@ -70,6 +71,17 @@ pub fn new_value(kind: TokenKind) -> Token {
 #[allow(clippy::unnecessary_wraps, reason = "every place that takes a limit takes an `Option`")]
 pub fn limit(text: &str) -> Option<Limit> {
     Some(Limit::parse(text).unwrap())
+}
+
+/// A note, for whoever needs just some.
+pub fn a_note() -> Note {
+    Note {
+        actor: Actor::Tollgate,
+        client: None,
+        action: "test.write",
+        target: "a test".to_owned(),
+        changes: Vec::new(),
+    }
 }
 
 pub fn sealer() -> Sealer {
@@ -172,7 +184,7 @@ impl Bench {
         };
         let first = Policy::new(new_id(), id.clone(), TokenKind::Secret, self.now());
         let value = new_value(TokenKind::Secret);
-        assert!(self.store().create_account(&account, &first, &value).await.unwrap());
+        assert!(self.store().create_account(&account, &first, &value, &a_note()).await.unwrap());
         (first.id, value)
     }
 
@@ -185,7 +197,7 @@ impl Bench {
         let mut policy = Policy::new(new_id(), account_id(), kind, self.now());
         edit(&mut policy);
         let value = new_value(kind);
-        self.store().create_token(&policy, &value).await.unwrap();
+        self.store().create_token(&policy, &value, &a_note()).await.unwrap();
         (policy, value)
     }
 
@@ -193,7 +205,7 @@ impl Bench {
     pub async fn edit(&self, id: &TokenId, edit: impl FnOnce(&mut Policy)) {
         let mut policy = self.store().get_token(&account_id(), id).await.unwrap().unwrap().policy;
         edit(&mut policy);
-        let written = self.store().put_policy(&policy).await.unwrap();
+        let written = self.store().put_policy(&policy, &a_note()).await.unwrap();
         assert_eq!(written, Written::Done { version: policy.version + 1 });
     }
 
@@ -354,6 +366,7 @@ async fn everything_in(server: &RedisServer) -> Vec<u8> {
             "string" => &["GET", &key],
             "hash" => &["HGETALL", &key],
             "set" => &["SMEMBERS", &key],
+            "stream" => &["XRANGE", &key, "-", "+"],
             "zset" => &["ZRANGE", &key, "0", "-1"],
             other => panic!("a key of type {other}"),
         };

@@ -9,7 +9,7 @@ use tollgate::policy::{Credits, Operation, PerPool, Period, Pool, RateLimit, Tok
 use tollgate::store::{Counted, Event, LeaseKey, NodeId, NodeReport, Paced, RefusalCell, UsageRow};
 
 use super::bench::{
-    Bench, Charge, LIFE, Takes as _, account_id, charge, key, limit, new_lease, reserve, settlement,
+    Bench, Charge, LIFE, Takes as _, a_note, account_id, charge, key, limit, new_lease, reserve, settlement,
 };
 
 super::on_both![
@@ -378,7 +378,7 @@ async fn edits_move_the_epoch_and_are_told(bench: Bench) {
     let told = Event::Policy { token: first.id.clone(), version: 2, epoch: after };
     assert_eq!(next_event(&mut events).await, told);
     let account = bench.store().get_account(&account_id()).await.unwrap().unwrap();
-    bench.store().put_account(&account).await.unwrap();
+    bench.store().put_account(&account, &a_note()).await.unwrap();
     assert_eq!(next_event(&mut events).await, Event::Account { epoch: epoch().await });
     bench.store().recall(&account_id(), None, Pool::Premium).await.unwrap();
     assert_eq!(next_event(&mut events).await, Event::Recall { token: None, pool: Pool::Premium });

@@ -19,7 +19,7 @@ use tollgate::policy::{
 };
 use tollgate::store::{Counted, LeaseId, LeaseKey, NodeId, Reserve, Settlement, UsageCell, UsageRow};
 
-use super::bench::{Bench, new_id, new_lease, new_value, next};
+use super::bench::{Bench, a_note, new_id, new_lease, new_value, next};
 
 mod model;
 
@@ -192,9 +192,14 @@ impl<'b> Trial<'b> {
         for bench in benches {
             bench.set_time(now);
             let store = bench.store();
-            assert!(store.create_account(&account, &first, &new_value(TokenKind::Secret)).await.unwrap());
+            assert!(
+                store
+                    .create_account(&account, &first, &new_value(TokenKind::Secret), &a_note())
+                    .await
+                    .unwrap()
+            );
             for policy in &policies {
-                store.create_token(policy, &new_value(TokenKind::Publishable)).await.unwrap();
+                store.create_token(policy, &new_value(TokenKind::Publishable), &a_note()).await.unwrap();
             }
         }
         // An account and its first token, and the others.
@@ -289,7 +294,7 @@ impl<'b> Trial<'b> {
             Event::Budget { pool, budget } => {
                 *self.account.budget.get_mut(pool) = budget;
                 for bench in self.benches {
-                    bench.store().put_account(&self.account).await.unwrap();
+                    bench.store().put_account(&self.account, &a_note()).await.unwrap();
                 }
                 self.account.version += 1;
                 self.model.epoch += 1;
@@ -305,7 +310,7 @@ impl<'b> Trial<'b> {
 
     async fn put_policy(&mut self, token: usize) {
         for bench in self.benches {
-            bench.store().put_policy(&self.policies[token]).await.unwrap();
+            bench.store().put_policy(&self.policies[token], &a_note()).await.unwrap();
         }
         self.policies[token].version += 1;
         self.model.epoch += 1;

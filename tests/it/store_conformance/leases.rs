@@ -7,7 +7,9 @@ use tollgate::ledger::lease::{Grant, Reserved};
 use tollgate::policy::{Credits, PerPool, Period, Pool, RateLimit, TokenId};
 use tollgate::store::{Counted, LeaseKey, NodeId, Paced, Reserve, Settlement, StoreError, UsageRow};
 
-use super::bench::{Bench, Takes as _, account_id, charge, key, limit, new_id, reserve, settlement, time};
+use super::bench::{
+    Bench, Takes as _, a_note, account_id, charge, key, limit, new_id, reserve, settlement, time,
+};
 
 super::on_both![
     a_lease_over_the_end_of_a_period_counts_where_it_was_granted,
@@ -157,7 +159,7 @@ async fn a_budget_lowered_below_what_is_leased_refuses_all_its_tokens(bench: Ben
     let (taking, _) = bench.take(&one.id, 20).await;
     let mut account = bench.store().get_account(&account_id()).await.unwrap().unwrap();
     account.budget.core = limit("10/day");
-    bench.store().put_account(&account).await.unwrap();
+    bench.store().put_account(&account, &a_note()).await.unwrap();
     let refused =
         |recallable| Reserved::BudgetExhausted { retry_after: Some(Duration::from_hours(18)), recallable };
     assert_eq!(bench.take(&two.id, 3).await.1, refused(true));

@@ -8,7 +8,7 @@ use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, Credits, PerPool, Policy, Pool, TokenKind};
 use tollgate::store::{Event, NodeId, NodeReport, Written};
 
-use super::bench::{Bench, Raw, account_id, new_id, new_value};
+use super::bench::{Bench, Raw, a_note, account_id, new_id, new_value};
 
 super::on_both![
     each_change_moves_the_epoch_once_and_is_told,
@@ -49,12 +49,14 @@ async fn each_change_moves_the_epoch_once_and_is_told(bench: Bench) {
     bench.edit(&token.id, |policy| policy.nickname = "shop".to_owned()).await;
     assert_eq!(next_event(&mut events).await, policy(&token.id, 2, 4));
     let value = new_value(TokenKind::Publishable);
-    let rotated =
-        bench.store().rotate_token(&account_id(), &token.id, 2, &value, Duration::from_mins(1)).await;
+    let rotated = bench
+        .store()
+        .rotate_token(&account_id(), &token.id, 2, &value, Duration::from_mins(1), &a_note())
+        .await;
     assert_eq!(rotated.unwrap(), Written::Done { version: 3 });
     assert_eq!(next_event(&mut events).await, policy(&token.id, 3, 5));
     let account = bench.store().get_account(&account_id()).await.unwrap().unwrap();
-    bench.store().put_account(&account).await.unwrap();
+    bench.store().put_account(&account, &a_note()).await.unwrap();
     assert_eq!(next_event(&mut events).await, Event::Account { epoch: 6 });
     assert_eq!(epoch(&bench).await, 6);
     // A recall is no change.
@@ -74,14 +76,15 @@ async fn what_changes_nothing_moves_and_tells_nothing(bench: Bench) {
     let before = epoch(&bench).await;
     let store = bench.store();
     // The same call again, a lost race, records that are not there, a mark.
-    store.create_token(&policy, &value).await.unwrap();
-    store.create_token(&policy, &new_value(TokenKind::Secret)).await.unwrap_err();
+    store.create_token(&policy, &value, &a_note()).await.unwrap();
+    store.create_token(&policy, &new_value(TokenKind::Secret), &a_note()).await.unwrap_err();
     let stale = Policy { version: 7, ..policy.clone() };
-    assert_eq!(store.put_policy(&stale).await.unwrap(), Written::Conflict { version: 1 });
+    assert_eq!(store.put_policy(&stale, &a_note()).await.unwrap(), Written::Conflict { version: 1 });
     let missing = Policy { id: new_id(), ..policy.clone() };
-    assert_eq!(store.put_policy(&missing).await.unwrap(), Written::Missing);
+    assert_eq!(store.put_policy(&missing, &a_note()).await.unwrap(), Written::Missing);
     let new = new_value(TokenKind::Secret);
-    let conflict = store.rotate_token(&account_id(), &policy.id, 7, &new, Duration::ZERO).await.unwrap();
+    let conflict =
+        store.rotate_token(&account_id(), &policy.id, 7, &new, Duration::ZERO, &a_note()).await.unwrap();
     assert_eq!(conflict, Written::Conflict { version: 1 });
     let account = Account {
         id: account_id(),
@@ -90,8 +93,8 @@ async fn what_changes_nothing_moves_and_tells_nothing(bench: Bench) {
         pay_as_you_go: PayAsYouGo::default(),
         version: 9,
     };
-    assert_eq!(store.put_account(&account).await.unwrap(), Written::Conflict { version: 1 });
-    assert!(!store.create_account(&account, &missing, &new).await.unwrap());
+    assert_eq!(store.put_account(&account, &a_note()).await.unwrap(), Written::Conflict { version: 1 });
+    assert!(!store.create_account(&account, &missing, &new, &a_note()).await.unwrap());
     store.mark_seen_in_browser(&account_id(), &policy.id, bench.now()).await.unwrap();
     bench.take(&policy.id, 1).await;
     assert_eq!(epoch(&bench).await, before);
@@ -162,7 +165,10 @@ async fn every_listener_hears_every_event_in_order(bench: Bench) {
     let before = epoch(&bench).await;
     for version in 1..=50 {
         let edited = Policy { version, ..policy.clone() };
-        assert_eq!(bench.store().put_policy(&edited).await.unwrap(), Written::Done { version: version + 1 });
+        assert_eq!(
+            bench.store().put_policy(&edited, &a_note()).await.unwrap(),
+            Written::Done { version: version + 1 }
+        );
     }
     for events in [&mut one, &mut two] {
         for n in 1..=50 {

@@ -11,7 +11,9 @@ use tollgate::policy::{PerPool, Pool, RateLimit, TokenKind};
 use tollgate::store::embedded::{Clock, EmbeddedStore, OpenError};
 use tollgate::store::{Paced, Written};
 
-use super::bench::{Bench, Takes as _, account_id, charge, limit, new_value, rows, sealer, settlement};
+use super::bench::{
+    Bench, Takes as _, a_note, account_id, charge, limit, new_value, rows, sealer, settlement,
+};
 
 mod keeping;
 mod signatures;
@@ -26,7 +28,7 @@ async fn opening_again_finds_everything() {
     assert!(matches!(paced, Paced::Passes { count: 1, .. }));
     let new = new_value(TokenKind::Publishable);
     let grace = Duration::from_hours(1);
-    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace).await.unwrap();
+    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace, &a_note()).await.unwrap();
     let (taking, taken) = bench.take(&policy.id, 7).await;
     bench.reopen(Some(sealer()));
     let store = bench.store();
@@ -174,7 +176,7 @@ async fn what_is_over_is_swept_away() {
     let (policy, old) = bench.make_token(|_| ()).await;
     let new = new_value(TokenKind::Publishable);
     let grace = Duration::from_mins(1);
-    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace).await.unwrap();
+    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace, &a_note()).await.unwrap();
     bench.take(&policy.id, 1).await;
     assert_eq!(rows(&mut bench, "digests").len(), 3);
     bench.pass(SignedDuration::from_hours(26));
@@ -239,9 +241,10 @@ async fn a_conflict_in_a_batch_does_not_touch_the_others() {
     let store = bench.store();
     let taking = charge(&other.id, Pool::Core, 1);
     let nobody = charge(&super::bench::new_id(), Pool::Core, 1);
+    let note = a_note();
     let (conflict, done, taken, unreadable) = tokio::join!(
-        store.put_policy(&stale),
-        store.put_policy(&other),
+        store.put_policy(&stale, &note),
+        store.put_policy(&other, &note),
         store.take(&taking),
         store.take(&nobody)
     );

@@ -10,7 +10,7 @@ use tollgate::store::redis::{ConnectError, RedisSettings, RedisStore};
 use tollgate::store::{Counted, Listed, Store, StoreError};
 
 use super::bench::{
-    Bench, Raw, Takes as _, account_id, ask, charge, connect, limit, new_id, new_value, sealer,
+    Bench, Raw, Takes as _, a_note, account_id, ask, charge, connect, limit, new_id, new_value, sealer,
 };
 use crate::harness::redis_server::{Options, RedisServer};
 
@@ -34,11 +34,11 @@ async fn furnish(store: &RedisStore) -> (Policy, tollgate::policy::Token) {
         version: 1,
     };
     let first = Policy::new(new_id(), account_id(), TokenKind::Secret, now);
-    assert!(store.create_account(&account, &first, &new_value(TokenKind::Secret)).await.unwrap());
+    assert!(store.create_account(&account, &first, &new_value(TokenKind::Secret), &a_note()).await.unwrap());
     let mut policy = Policy::new(new_id(), account_id(), TokenKind::Publishable, now);
     policy.credit_limit.core = limit("1000/month");
     let value = new_value(TokenKind::Publishable);
-    store.create_token(&policy, &value).await.unwrap();
+    store.create_token(&policy, &value, &a_note()).await.unwrap();
     (policy, value)
 }
 
@@ -264,7 +264,10 @@ async fn by_the_server_clock_it_works_too() {
     assert!(before - micro <= standing.at && standing.at <= now && now <= jiff::Timestamp::now());
     assert!(standing.resets_in.unwrap() <= Duration::from_hours(31 * 24));
     let new = new_value(TokenKind::Publishable);
-    store.rotate_token(&account_id(), &policy.id, 1, &new, Duration::from_millis(300)).await.unwrap();
+    store
+        .rotate_token(&account_id(), &policy.id, 1, &new, Duration::from_millis(300), &a_note())
+        .await
+        .unwrap();
     assert!(store.find_token(&new.digest()).await.unwrap().is_some());
     let deadline = Instant::now() + Duration::from_secs(10);
     while store.find_token(&old.digest()).await.unwrap().is_some() {
@@ -281,7 +284,7 @@ async fn keys_are_named_as_documented_and_leases_end_by_themselves() {
     let (policy, old) = bench.make_token(|policy| policy.rate_limit = rate).await;
     let new = new_value(TokenKind::Publishable);
     let grace = Duration::from_hours(1);
-    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace).await.unwrap();
+    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, grace, &a_note()).await.unwrap();
     let (taking, _) = bench.take(&policy.id, 1).await;
     bench.store().pace(&account_id(), &policy.id, 1).await.unwrap();
     let Raw::Redis(server) = &bench.raw else { panic!("not Redis") };
@@ -300,6 +303,8 @@ async fn keys_are_named_as_documented_and_leases_end_by_themselves() {
         format!("tg:{{default}}:token:{first}"),
         format!("tg:{{default}}:token:{id}"),
         "tg:{default}:tokens".to_owned(),
+        "tg:{default}:trail".to_owned(),
+        "tg:{default}:trail:a test".to_owned(),
         format!("tg:{{default}}:used:{id}:core"),
         "tg:{default}:used:core".to_owned(),
         lease.clone(),
@@ -334,7 +339,7 @@ async fn keys_that_hold_something_else_are_unreadable() {
     for error in [
         store.find_token(&value.digest()).await.map(drop).unwrap_err(),
         store.get_token(&account_id(), &policy.id).await.map(drop).unwrap_err(),
-        store.put_policy(&policy).await.map(drop).unwrap_err(),
+        store.put_policy(&policy, &a_note()).await.map(drop).unwrap_err(),
         store.take(&charge(&policy.id, Pool::Core, 1)).await.map(drop).unwrap_err(),
     ] {
         assert!(
@@ -386,11 +391,11 @@ async fn a_pointer_that_leads_nowhere_does_no_harm() {
         version: 1,
     };
     let first = Policy::new(new_id(), account_id(), TokenKind::Secret, bench.now());
-    assert!(store.create_account(&account, &first, &value).await.unwrap());
+    assert!(store.create_account(&account, &first, &value, &a_note()).await.unwrap());
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(first.clone()));
     // A pointer that was not removed after a rotation without grace lets nobody in either.
     let new = new_value(TokenKind::Secret);
-    store.rotate_token(&account_id(), &first.id, 1, &new, Duration::ZERO).await.unwrap();
+    store.rotate_token(&account_id(), &first.id, 1, &new, Duration::ZERO, &a_note()).await.unwrap();
     let _: String = ask(&mut connection, &["SET", &pointer, &format!("default/{}", first.id)]).await;
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), None);
     assert!(store.find_token(&new.digest()).await.unwrap().is_some());
@@ -413,10 +418,10 @@ async fn whoever_comes_too_late_leaves_no_pointer() {
         version: 1,
     };
     let late = Policy::new(new_id(), account_id(), TokenKind::Secret, bench.now());
-    assert!(!store.create_account(&account, &late, &new_value(TokenKind::Secret)).await.unwrap());
-    store.create_token(&policy, &new_value(TokenKind::Publishable)).await.unwrap_err();
+    assert!(!store.create_account(&account, &late, &new_value(TokenKind::Secret), &a_note()).await.unwrap());
+    store.create_token(&policy, &new_value(TokenKind::Publishable), &a_note()).await.unwrap_err();
     let value = new_value(TokenKind::Publishable);
-    store.rotate_token(&account_id(), &policy.id, 7, &value, Duration::ZERO).await.unwrap();
+    store.rotate_token(&account_id(), &policy.id, 7, &value, Duration::ZERO, &a_note()).await.unwrap();
     let after: Vec<String> = ask(&mut connection, &["KEYS", "tg:digest:*"]).await;
     assert_eq!(before.len(), 2);
     assert_eq!(before.len(), after.len(), "{after:?}");

@@ -3,7 +3,7 @@
 use tollgate::policy::{PerPool, TokenKind};
 use tollgate::store::{Listed, StoreError};
 
-use super::bench::{Bench, Takes as _, account_id, charge};
+use super::bench::{Bench, Takes as _, a_note, account_id, charge};
 
 super::on_both![
     a_spoilt_record_is_told_with_its_field,
@@ -182,7 +182,7 @@ async fn a_spoilt_version_is_not_written_over(mut bench: Bench) {
                 fields.extend(spoilt.map(|value| ("version".to_owned(), value.to_owned())));
             })
             .await;
-        let error = bench.store().put_policy(&policy).await.unwrap_err();
+        let error = bench.store().put_policy(&policy, &a_note()).await.unwrap_err();
         assert!(matches!(&error, StoreError::Unreadable { why, .. } if why.contains("version")), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use tollgate::policy::{AccountId, PerPool, Status, TokenId, TokenKind};
 use tollgate::store::seal::{SealError, Sealer};
 use tollgate::store::{Remembered, Retention, Sighting, StoreError, Written};
 
-use super::bench::{Bench, account_id, new_id, new_value, next, sealer};
+use super::bench::{Bench, a_note, account_id, new_id, new_value, next, sealer};
 
 super::on_both![
     a_signing_secret_is_kept_sealed_and_read_back,
@@ -34,7 +34,7 @@ pub fn new_secret() -> SigningSecret {
 }
 
 async fn put(bench: &Bench, id: &TokenId, version: u64, secret: &SigningSecret) -> Written {
-    bench.store().put_signing_secret(&account_id(), id, version, secret).await.unwrap()
+    bench.store().put_signing_secret(&account_id(), id, version, secret, &a_note()).await.unwrap()
 }
 
 async fn a_signing_secret_is_kept_sealed_and_read_back(mut bench: Bench) {
@@ -81,7 +81,8 @@ async fn a_signing_secret_outlives_an_edit_and_a_rotation(bench: Bench) {
     put(&bench, &policy.id, 1, &secret).await;
     bench.edit(&policy.id, |policy| policy.replay_protection = false).await;
     let value = new_value(TokenKind::Publishable);
-    let rotated = bench.store().rotate_token(&account_id(), &policy.id, 3, &value, Duration::ZERO).await;
+    let rotated =
+        bench.store().rotate_token(&account_id(), &policy.id, 3, &value, Duration::ZERO, &a_note()).await;
     assert_eq!(rotated.unwrap(), Written::Done { version: 4 });
     assert!(bench.store().signing_secret(&account_id(), &policy.id).await.unwrap() == Some(secret));
     assert!(!bench.store().find_token(&value.digest()).await.unwrap().unwrap().replay_protection);
@@ -99,7 +100,8 @@ async fn a_signing_secret_needs_a_master_key(mut bench: Bench) {
         assert!(matches!(read, Err(StoreError::Seal(found)) if found == expected), "{expected}");
     }
     bench.reopen(None);
-    let refused = bench.store().put_signing_secret(&account_id(), &policy.id, 2, &new_secret()).await;
+    let refused =
+        bench.store().put_signing_secret(&account_id(), &policy.id, 2, &new_secret(), &a_note()).await;
     assert!(matches!(refused, Err(StoreError::Seal(SealError::NoMasterKey))));
 }
 
@@ -139,7 +141,7 @@ async fn a_former_secret_signs_in_its_grace(bench: Bench) {
     let (id, old) = bench.make_account(PerPool::default()).await;
     let new = new_value(TokenKind::Secret);
     let grace = Duration::from_mins(10);
-    bench.store().rotate_token(&account_id(), &id, 1, &new, grace).await.unwrap();
+    bench.store().rotate_token(&account_id(), &id, 1, &new, grace, &a_note()).await.unwrap();
     let [new, old] = [new, old].map(|value| value.expose().to_owned());
     let texts =
         async |bench: &Bench| secrets(bench).await.into_iter().map(|(_, secret)| secret).collect::<Vec<_>>();

@@ -9,7 +9,7 @@ use tollgate::policy::{
 };
 use tollgate::store::{KeptValue, Listed, StoreError, Written};
 
-use super::bench::{Bench, account_id, limit, new_id, new_value, time};
+use super::bench::{Bench, a_note, account_id, limit, new_id, new_value, time};
 
 super::on_both![
     finds_a_token_by_its_value_and_by_no_other,
@@ -72,7 +72,7 @@ async fn keeps_every_field_of_a_policy(mut bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let policy = rich_policy(new_id());
     let value = new_value(TokenKind::Publishable);
-    bench.store().create_token(&policy, &value).await.unwrap();
+    bench.store().create_token(&policy, &value, &a_note()).await.unwrap();
     bench.reopen(None);
     assert_eq!(bench.store().find_token(&value.digest()).await.unwrap(), Some(policy.clone()));
     assert_eq!(bench.store().get_token(&account_id(), &policy.id).await.unwrap().unwrap().policy, policy);
@@ -88,7 +88,7 @@ async fn lists_oldest_first_in_pages(bench: Bench) {
     let store = bench.store();
     let old = TokenId::from_ulid(ulid::Ulid::from_parts(0, 5));
     let late = Policy::new(old.clone(), account_id(), TokenKind::Publishable, bench.now());
-    store.create_token(&late, &new_value(TokenKind::Publishable)).await.unwrap();
+    store.create_token(&late, &new_value(TokenKind::Publishable), &a_note()).await.unwrap();
     made.insert(0, old);
     assert_eq!(ids(&store.list_tokens(&account_id(), None, 100).await.unwrap()), made);
     let mut pages = Vec::new();
@@ -126,25 +126,25 @@ async fn a_put_needs_the_stored_version(bench: Bench) {
     let (mut policy, _) = bench.make_token(|_| ()).await;
     let store = bench.store();
     policy.nickname = "first".to_owned();
-    assert_eq!(store.put_policy(&policy).await.unwrap(), Written::Done { version: 2 });
+    assert_eq!(store.put_policy(&policy, &a_note()).await.unwrap(), Written::Done { version: 2 });
     policy.nickname = "too late".to_owned();
-    assert_eq!(store.put_policy(&policy).await.unwrap(), Written::Conflict { version: 2 });
+    assert_eq!(store.put_policy(&policy, &a_note()).await.unwrap(), Written::Conflict { version: 2 });
     let stored = store.get_token(&account_id(), &policy.id).await.unwrap().unwrap().policy;
     assert_eq!((stored.version, stored.nickname.as_str()), (2, "first"));
     policy.version = 3;
-    assert_eq!(store.put_policy(&policy).await.unwrap(), Written::Conflict { version: 2 });
+    assert_eq!(store.put_policy(&policy, &a_note()).await.unwrap(), Written::Conflict { version: 2 });
 }
 
 async fn a_put_changes_the_policy_that_is_found(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, value) = bench.make_token(|_| ()).await;
     let rich = Policy { created_at: policy.created_at, ..rich_policy(policy.id.clone()) };
-    assert_eq!(bench.store().put_policy(&rich).await.unwrap(), Written::Done { version: 2 });
+    assert_eq!(bench.store().put_policy(&rich, &a_note()).await.unwrap(), Written::Done { version: 2 });
     let expected = Policy { version: 2, ..rich };
     assert_eq!(bench.store().find_token(&value.digest()).await.unwrap(), Some(expected));
     // And back: what is set can be unset.
     let plain = Policy { version: 2, ..policy };
-    assert_eq!(bench.store().put_policy(&plain).await.unwrap(), Written::Done { version: 3 });
+    assert_eq!(bench.store().put_policy(&plain, &a_note()).await.unwrap(), Written::Done { version: 3 });
     assert_eq!(
         bench.store().find_token(&value.digest()).await.unwrap(),
         Some(Policy { version: 3, ..plain })
@@ -161,7 +161,7 @@ async fn a_put_leaves_what_is_not_its_own(bench: Bench) {
     edit.kind = TokenKind::Publishable;
     edit.created_at = time("2000-01-01T00:00:00Z");
     edit.nickname = "edited".to_owned();
-    assert_eq!(store.put_policy(&edit).await.unwrap(), Written::Done { version: 2 });
+    assert_eq!(store.put_policy(&edit, &a_note()).await.unwrap(), Written::Done { version: 2 });
     let expected =
         Policy { nickname: "edited".to_owned(), version: 2, seen_in_browser_at: Some(bench.now()), ..policy };
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(expected));
@@ -173,7 +173,7 @@ async fn one_of_many_puts_on_one_version_wins(bench: Bench) {
     let put = |n: usize| {
         let store = Arc::clone(bench.store());
         let policy = Policy { nickname: n.to_string(), ..policy.clone() };
-        tokio::spawn(async move { store.put_policy(&policy).await.unwrap() })
+        tokio::spawn(async move { store.put_policy(&policy, &a_note()).await.unwrap() })
     };
     let mut done = Vec::new();
     for (n, task) in (0..16).map(put).collect::<Vec<_>>().into_iter().enumerate() {
@@ -190,10 +190,11 @@ async fn puts_and_reads_of_what_is_not_there_say_so(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let store = bench.store();
     let nobody = Policy::new(new_id(), account_id(), TokenKind::Secret, bench.now());
-    assert_eq!(store.put_policy(&nobody).await.unwrap(), Written::Missing);
+    assert_eq!(store.put_policy(&nobody, &a_note()).await.unwrap(), Written::Missing);
     let grace = std::time::Duration::ZERO;
-    let rotated =
-        store.rotate_token(&account_id(), &nobody.id, 1, &new_value(TokenKind::Secret), grace).await;
+    let rotated = store
+        .rotate_token(&account_id(), &nobody.id, 1, &new_value(TokenKind::Secret), grace, &a_note())
+        .await;
     assert_eq!(rotated.unwrap(), Written::Missing);
     assert!(store.get_token(&account_id(), &nobody.id).await.unwrap().is_none());
     assert!(store.reveal_token(&account_id(), &nobody.id).await.unwrap().is_none());
@@ -205,7 +206,7 @@ async fn the_same_creation_again_is_fine(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, value) = bench.make_token(|_| ()).await;
     bench.edit(&policy.id, |policy| policy.nickname = "edited".to_owned()).await;
-    bench.store().create_token(&policy, &value).await.unwrap();
+    bench.store().create_token(&policy, &value, &a_note()).await.unwrap();
     let stored = bench.store().find_token(&value.digest()).await.unwrap().unwrap();
     assert_eq!((stored.version, stored.nickname.as_str()), (2, "edited"), "it changed nothing");
 }
@@ -215,13 +216,15 @@ async fn an_id_or_a_value_belongs_to_one_token(bench: Bench) {
     let (policy, value) = bench.make_token(|_| ()).await;
     let (other, _) = bench.make_token(|_| ()).await;
     let store = bench.store();
-    let refused = store.create_token(&policy, &new_value(TokenKind::Publishable)).await.unwrap_err();
+    let refused =
+        store.create_token(&policy, &new_value(TokenKind::Publishable), &a_note()).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("the id")), "{refused}");
     let copy = Policy { id: new_id(), ..policy.clone() };
-    let refused = store.create_token(&copy, &value).await.unwrap_err();
+    let refused = store.create_token(&copy, &value, &a_note()).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("the value")), "{refused}");
     let grace = std::time::Duration::ZERO;
-    let refused = store.rotate_token(&account_id(), &other.id, 1, &value, grace).await.unwrap_err();
+    let refused =
+        store.rotate_token(&account_id(), &other.id, 1, &value, grace, &a_note()).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("the value")), "{refused}");
     assert_eq!(store.find_token(&value.digest()).await.unwrap(), Some(policy));
     assert!(store.get_token(&account_id(), &copy.id).await.unwrap().is_none());

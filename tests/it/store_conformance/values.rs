@@ -7,7 +7,7 @@ use tollgate::policy::{PerPool, TokenKind};
 use tollgate::store::seal::{SealError, Sealer};
 use tollgate::store::{KeptValue, StoreError, Written};
 
-use super::bench::{Bench, account_id, new_value, sealer};
+use super::bench::{Bench, a_note, account_id, new_value, sealer};
 
 super::on_both![
     an_old_value_works_for_its_grace_and_no_longer,
@@ -30,7 +30,7 @@ async fn an_old_value_works_for_its_grace_and_no_longer(bench: Bench) {
         let (policy, old) = bench.make_token_of(kind, |_| ()).await;
         let store = bench.store();
         let new = new_value(kind);
-        let written = store.rotate_token(&account_id(), &policy.id, 1, &new, HOUR).await.unwrap();
+        let written = store.rotate_token(&account_id(), &policy.id, 1, &new, HOUR, &a_note()).await.unwrap();
         assert_eq!(written, Written::Done { version: 2 });
         for value in [&old, &new] {
             let found = store.find_token(&value.digest()).await.unwrap().unwrap();
@@ -49,7 +49,7 @@ async fn without_grace_an_old_value_ends_at_once(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, old) = bench.make_token(|_| ()).await;
     let new = new_value(TokenKind::Publishable);
-    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, Duration::ZERO).await.unwrap();
+    bench.store().rotate_token(&account_id(), &policy.id, 1, &new, Duration::ZERO, &a_note()).await.unwrap();
     assert!(bench.store().find_token(&old.digest()).await.unwrap().is_none());
     assert!(bench.store().find_token(&new.digest()).await.unwrap().is_some());
     let kept = bench.store().get_token(&account_id(), &policy.id).await.unwrap().unwrap();
@@ -61,8 +61,8 @@ async fn each_former_value_keeps_its_own_grace(bench: Bench) {
     let (policy, first) = bench.make_token(|_| ()).await;
     let [second, third] = [(); 2].map(|()| new_value(TokenKind::Publishable));
     let store = bench.store();
-    store.rotate_token(&account_id(), &policy.id, 1, &second, 3 * HOUR).await.unwrap();
-    store.rotate_token(&account_id(), &policy.id, 2, &third, HOUR).await.unwrap();
+    store.rotate_token(&account_id(), &policy.id, 1, &second, 3 * HOUR, &a_note()).await.unwrap();
+    store.rotate_token(&account_id(), &policy.id, 2, &third, HOUR, &a_note()).await.unwrap();
     let alive = async |bench: &Bench| {
         let mut alive = Vec::new();
         for value in [&first, &second, &third] {
@@ -82,8 +82,9 @@ async fn a_value_can_be_rotated_back_to(bench: Bench) {
     let (policy, first) = bench.make_token(|_| ()).await;
     let second = new_value(TokenKind::Publishable);
     let store = bench.store();
-    store.rotate_token(&account_id(), &policy.id, 1, &second, HOUR).await.unwrap();
-    let back = store.rotate_token(&account_id(), &policy.id, 2, &first, Duration::ZERO).await.unwrap();
+    store.rotate_token(&account_id(), &policy.id, 1, &second, HOUR, &a_note()).await.unwrap();
+    let back =
+        store.rotate_token(&account_id(), &policy.id, 2, &first, Duration::ZERO, &a_note()).await.unwrap();
     assert_eq!(back, Written::Done { version: 3 });
     bench.pass(SignedDuration::from_hours(2));
     assert!(store.find_token(&first.digest()).await.unwrap().is_some());
@@ -94,7 +95,8 @@ async fn a_rotation_needs_the_stored_version(bench: Bench) {
     bench.make_account(PerPool::default()).await;
     let (policy, old) = bench.make_token(|_| ()).await;
     let new = new_value(TokenKind::Publishable);
-    let written = bench.store().rotate_token(&account_id(), &policy.id, 2, &new, HOUR).await.unwrap();
+    let written =
+        bench.store().rotate_token(&account_id(), &policy.id, 2, &new, HOUR, &a_note()).await.unwrap();
     assert_eq!(written, Written::Conflict { version: 1 });
     assert!(bench.store().find_token(&new.digest()).await.unwrap().is_none());
     assert_eq!(bench.store().find_token(&old.digest()).await.unwrap(), Some(policy));
@@ -107,7 +109,8 @@ async fn one_of_many_rotations_wins(bench: Bench) {
         let store = std::sync::Arc::clone(bench.store());
         let (id, value) = (policy.id.clone(), new_value(TokenKind::Secret));
         tokio::spawn(async move {
-            let written = store.rotate_token(&account_id(), &id, 1, &value, Duration::ZERO).await.unwrap();
+            let written =
+                store.rotate_token(&account_id(), &id, 1, &value, Duration::ZERO, &a_note()).await.unwrap();
             (value, written)
         })
     };
@@ -129,7 +132,7 @@ async fn a_rotation_takes_the_mark_of_a_leak_away(bench: Bench) {
     let store = bench.store();
     store.mark_seen_in_browser(&account_id(), &policy.id, bench.now()).await.unwrap();
     let new = new_value(TokenKind::Secret);
-    store.rotate_token(&account_id(), &policy.id, 1, &new, Duration::ZERO).await.unwrap();
+    store.rotate_token(&account_id(), &policy.id, 1, &new, Duration::ZERO, &a_note()).await.unwrap();
     assert_eq!(store.find_token(&new.digest()).await.unwrap().unwrap().seen_in_browser_at, None);
 }
 
@@ -167,7 +170,7 @@ async fn secret_values_are_nowhere_in_the_clear(mut bench: Bench) {
     let (_, public) = bench.make_token(|_| ()).await;
     let (policy, second) = bench.make_token_of(TokenKind::Secret, |_| ()).await;
     let third = new_value(TokenKind::Secret);
-    bench.store().rotate_token(&account_id(), &policy.id, 1, &third, HOUR).await.unwrap();
+    bench.store().rotate_token(&account_id(), &policy.id, 1, &third, HOUR, &a_note()).await.unwrap();
     bench.take(&first, 1).await;
     let everything = bench.everything().await;
     let holds = |text: &str| everything.windows(text.len()).any(|window| window == text.as_bytes());

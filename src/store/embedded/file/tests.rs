@@ -17,6 +17,7 @@ use super::*;
 use crate::ledger::lease::{Ask, Reserved};
 use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::{AccountId, Credits, PerPool, Period, Policy, Pool, Token, TokenId, TokenKind};
+use crate::store::trail::a_note;
 use crate::store::usage::Retention;
 use crate::store::{LeaseId, LeaseKey, NodeId, Reserve, Store};
 
@@ -112,7 +113,7 @@ async fn a_full_disk_is_told_and_when_it_has_room_the_store_goes_on() {
     let full = Arc::new(AtomicBool::new(false));
     let store = store_on_disk(&path, &full);
     let (account, first, value) = account_and_token();
-    assert!(store.create_account(&account, &first, &value).await.unwrap());
+    assert!(store.create_account(&account, &first, &value, &a_note()).await.unwrap());
     let reserve = |n| Reserve {
         key: LeaseKey {
             lease: LeaseId(ulid::Ulid(n)),
@@ -161,7 +162,7 @@ async fn damage_is_found_when_the_file_is_opened() {
     let path = folder.path().join("store.redb");
     let (account, first, value) = account_and_token();
     let store = EmbeddedStore::open(&path, None, Clock::system()).unwrap();
-    assert!(store.create_account(&account, &first, &value).await.unwrap());
+    assert!(store.create_account(&account, &first, &value, &a_note()).await.unwrap());
     drop(store);
     let good = std::fs::read(&path).unwrap();
     let (mut refused, mut taken) = (0, 0);

@@ -10,7 +10,8 @@ use tollgate::store::redis::{RedisSettings, RedisStore};
 use tollgate::store::{Counted, Event, LeaseKey, RefusalCell, Retention, Settlement, Store, StoreError};
 
 use super::super::bench::{
-    Bench, Raw, Takes as _, account_id, ask, charge, connect, key, new_lease, reserve, sealer, settlement,
+    Bench, Raw, Takes as _, a_note, account_id, ask, charge, connect, key, new_lease, reserve, sealer,
+    settlement,
 };
 use super::super::news::{listen, next_event};
 use super::{furnish, open, wait_until_it_answers};
@@ -40,7 +41,7 @@ async fn a_lost_connection_is_told_and_events_come_again() {
         wait_until_it_answers(&store).await;
         assert_eq!(next_event(&mut events).await, Event::Lost);
         let edited = tollgate::policy::Policy { version, ..policy.clone() };
-        store.put_policy(&edited).await.unwrap();
+        store.put_policy(&edited, &a_note()).await.unwrap();
         let Event::Policy { token, version: told, epoch } = next_event(&mut events).await else {
             panic!("another event")
         };
