@@ -18,8 +18,10 @@ use crate::admin::Door;
 
 mod api;
 mod assets;
+mod chart;
 mod form;
 mod layout;
+mod names;
 mod notice;
 mod pages;
 mod session;
