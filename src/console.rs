@@ -21,8 +21,10 @@ use crate::store::Store;
 
 mod api;
 mod assets;
+mod chart;
 mod form;
 mod layout;
+mod names;
 mod notice;
 mod pages;
 mod session;

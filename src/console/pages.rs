@@ -8,9 +8,12 @@ use super::Console;
 mod sign_in;
 mod token;
 mod tokens;
+mod usage;
 
 /// The first page of whoever is signed in.
 pub(super) const HOME: &str = "/console/tokens";
+/// What was used.
+pub(super) const USAGE: &str = "/console/usage";
 /// Where one signs in.
 pub(super) const SIGN_IN: &str = "/console/sign-in";
 
@@ -30,4 +33,8 @@ pub(super) fn table() -> Router<Console> {
         .route("/console/tokens/{id}/signing-secret", post(token::values::make_signing_secret))
         .route("/console/tokens/{id}/status", post(token::values::set_status))
         .route("/console/tokens/{id}/revoke", get(token::values::ask_revoke).post(token::values::revoke))
+        .route(USAGE, get(usage::show))
+        .route("/console/usage.csv", get(usage::download_csv))
+        .route("/console/usage.json", get(usage::download_json))
+        .route("/console/usage/budget", post(usage::budget::save))
 }

@@ -1,7 +1,7 @@
 //! What the admin API tells, as far as pages show it.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::words::{counted, grouped};
 
@@ -152,6 +152,26 @@ pub(super) fn in_period(period: &str) -> &'static str {
         "month" => "this month",
         _ => "in all",
     }
+}
+
+/// A period, and what it is called.
+pub(super) const PERIODS: [(&str, &str); 4] =
+    [("hour", "an hour"), ("day", "a day"), ("month", "a month"), ("none", "in all, for ever")];
+
+/// A period behind a number of credits.
+pub(super) fn a_period(period: &str) -> &'static str {
+    match period {
+        "hour" => "an hour",
+        "day" => "a day",
+        "month" => "a month",
+        _ => "in all",
+    }
+}
+
+/// What was typed as a number; what is none goes as it is, and the API says what it expects.
+pub(super) fn number(text: &str) -> Value {
+    let digits: String = text.chars().filter(|c| !matches!(c, ',' | '_' | ' ' | '\u{a0}')).collect();
+    digits.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
 }
 
 /// Whether a change is in force everywhere.

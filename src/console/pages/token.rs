@@ -19,7 +19,7 @@ use crate::console::form::Posted;
 use crate::console::layout::{Failure, Frame, go, page};
 use crate::console::notice::Notice;
 use crate::console::session::Visitor;
-use crate::console::shape::{Bar, Receipt, Token};
+use crate::console::shape::{Bar, PERIODS, Receipt, Token};
 use crate::console::words;
 
 pub(super) mod domains;
@@ -28,9 +28,6 @@ pub(super) mod values;
 
 use entries::{Entries, Part};
 
-/// A period, and what it is called.
-const PERIODS: [(&str, &str); 4] =
-    [("hour", "an hour"), ("day", "a day"), ("month", "a month"), ("none", "in all, for ever")];
 /// How many data sets are suggested.
 const SUGGESTED: usize = 200;
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::console::api::FieldError;
 use crate::console::form::Form;
-use crate::console::shape::{Grant, Limit, Token};
+use crate::console::shape::{Grant, Limit, Token, number};
 
 /// What a button saves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,12 +99,6 @@ impl LimitEntry {
         }
         json!({ "credits": number(&self.credits), "period": self.period })
     }
-}
-
-/// What is typed as a number; what is none goes as it is, and the API says what it expects.
-fn number(text: &str) -> Value {
-    let digits: String = text.chars().filter(|c| !matches!(c, ',' | '_' | ' ' | '\u{a0}')).collect();
-    digits.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
 }
 
 /// What stands in the fields.
