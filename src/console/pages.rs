@@ -5,6 +5,8 @@ use axum::routing::{get, post};
 
 use super::Console;
 
+mod audit;
+mod people;
 mod sign_in;
 mod token;
 mod tokens;
@@ -24,6 +26,11 @@ pub(super) fn table() -> Router<Console> {
         .route("/console/sign-out", post(sign_in::leave))
         .route("/console/passphrase", get(sign_in::show_passphrase).post(sign_in::change_passphrase))
         .route("/console/join/{id}/{secret}", get(sign_in::show_invitation).post(sign_in::accept_invitation))
+        .route("/console/audit", get(audit::list))
+        .route("/console/people", get(people::list).post(people::invite))
+        .route("/console/people/{id}/role", post(people::set_role))
+        .route("/console/people/{id}/link", post(people::renew))
+        .route("/console/people/{id}/remove", get(people::ask_remove).post(people::remove))
         .route(HOME, get(tokens::list).post(tokens::create))
         .route("/console/tokens/new", get(tokens::ask_new))
         .route("/console/tokens/check-domains", get(token::domains::check))

@@ -145,6 +145,6 @@ pub(super) fn end(to: &str) -> Response {
 }
 
 /// Whether the browser speaks TLS, to a proxy before the console: then the cookie must not go over anything else.
-fn is_https(headers: &HeaderMap) -> bool {
+pub(super) fn is_https(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
 }

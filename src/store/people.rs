@@ -74,7 +74,7 @@ pub struct Invitation {
 }
 
 /// A member of an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Member {
     /// The public id.
     pub id: MemberId,
@@ -92,6 +92,20 @@ pub struct Member {
     pub created_at: Timestamp,
     /// Goes up by one with each write.
     pub version: u64,
+}
+
+impl fmt::Debug for Member {
+    /// Without the passphrase's hash and the invitation's digest: neither belongs into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("has_passphrase", &self.passphrase.is_some())
+            .field("invited_until", &self.invitation.map(|invitation| invitation.until))
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who is signed in.
