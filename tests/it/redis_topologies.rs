@@ -104,7 +104,7 @@ async fn signs_in(settings: &RedisSettings) {
     assert_eq!(written, MemberWritten::Done { version: 2 });
     let stored = Member { version: 2, ..member };
     assert_eq!(store.member(&account, &stored.id).await.unwrap().as_ref(), Some(&stored));
-    assert_eq!(store.members(&account).await.unwrap(), [stored.clone()]);
+    assert_eq!(store.members(&account).await.unwrap(), std::slice::from_ref(&stored));
     let written = store.remove_member(&account, &stored.id, 2, &note).await.unwrap();
     assert_eq!(written, MemberWritten::Done { version: 3 });
     let session = Session { visitor: Visitor::Member(stored.id), started_at: now };

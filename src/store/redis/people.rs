@@ -36,7 +36,7 @@ impl RedisStore {
             match Member::parse(&id, &kept) {
                 Ok(member) => members.push(member),
                 Err(why) => {
-                    tracing::error!(%account, member = %id, why, "a member cannot be read; it is left out")
+                    tracing::error!(%account, member = %id, why, "a member cannot be read; it is left out");
                 }
             }
         }

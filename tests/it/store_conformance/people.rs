@@ -131,8 +131,8 @@ async fn members_are_listed_by_age(bench: Bench) {
 }
 
 async fn names_are_one_members_only(bench: Bench) {
-    let (ada, ärger) = (member(&bench, "Ada@Example.com"), member(&bench, "ÄRGER"));
-    for made in [&ada, &ärger] {
+    let (ada, loud) = (member(&bench, "Ada@Example.com"), member(&bench, "ÄRGER"));
+    for made in [&ada, &loud] {
         assert_eq!(create(&bench, made).await, DONE);
     }
     for taken in ["Ada@Example.com", "ada@example.com", "ADA@EXAMPLE.COM", "ärger", "Ärger"] {
@@ -151,7 +151,7 @@ async fn names_are_one_members_only(bench: Bench) {
     let moved = Member { name: "countess".to_owned(), version: 2, ..ada.clone() };
     assert_eq!(put(&bench, &moved).await, MemberWritten::Done { version: 3 });
     assert_eq!(put(&bench, &renamed).await, MemberWritten::Done { version: 2 });
-    assert_eq!(remove(&bench, &ärger.id, 1).await, MemberWritten::Done { version: 2 });
+    assert_eq!(remove(&bench, &loud.id, 1).await, MemberWritten::Done { version: 2 });
     assert_eq!(create(&bench, &member(&bench, "ärger")).await, DONE);
 }
 

@@ -19,7 +19,7 @@ impl Reads {
             match Member::parse(id, text.value().as_bytes()) {
                 Ok(member) => members.push(member),
                 Err(why) => {
-                    tracing::error!(%account, member = id, why, "a member cannot be read; it is left out")
+                    tracing::error!(%account, member = id, why, "a member cannot be read; it is left out");
                 }
             }
         }
