@@ -497,26 +497,21 @@ pub trait Store: Send + Sync + 'static {
     /// What is counted of an account: of all its tokens together.
     async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError>;
 
-    /// The members of an account, oldest first. There are few: whoever looks for a name goes through them.
-    async fn members(&self, account: &AccountId) -> Result<Vec<Member>, StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    /// The members of an account, oldest first. There are few: whoever looks for a name goes through them. One that cannot
+    /// be read is left out (and logged), and hides no others.
+    async fn members(&self, account: &AccountId) -> Result<Vec<Member>, StoreError>;
 
     /// One member.
-    async fn member(&self, account: &AccountId, id: &MemberId) -> Result<Option<Member>, StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    async fn member(&self, account: &AccountId, id: &MemberId) -> Result<Option<Member>, StoreError>;
 
     /// Keeps a new member, as [`Member::version`] 1, and the note, in one step. [`MemberWritten::NameTaken`]: a member of
-    /// that name (compared in lower case) exists; nothing was changed.
+    /// that name (compared in lower case) exists, [`MemberWritten::Conflict`]: one of that id; nothing was changed.
     async fn create_member(
         &self,
         account: &AccountId,
         member: &Member,
         note: &Note,
-    ) -> Result<MemberWritten, StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    ) -> Result<MemberWritten, StoreError>;
 
     /// Replaces a member, if `member.version` is the stored version; the new version is one more. The name stays unique.
     async fn put_member(
@@ -524,20 +519,17 @@ pub trait Store: Send + Sync + 'static {
         account: &AccountId,
         member: &Member,
         note: &Note,
-    ) -> Result<MemberWritten, StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    ) -> Result<MemberWritten, StoreError>;
 
-    /// Takes a member away, if `version` is the stored version.
+    /// Takes a member away, if `version` is the stored version. The member's sessions stay until they end: whoever finds one
+    /// asks for the member.
     async fn remove_member(
         &self,
         account: &AccountId,
         id: &MemberId,
         version: u64,
         note: &Note,
-    ) -> Result<MemberWritten, StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    ) -> Result<MemberWritten, StoreError>;
 
     /// Remembers a session for `life` under the digest of its cookie.
     async fn put_session(
@@ -546,23 +538,17 @@ pub trait Store: Send + Sync + 'static {
         digest: &SessionDigest,
         session: &Session,
         life: Duration,
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    ) -> Result<(), StoreError>;
 
     /// The session with this digest; `None`: there is none (any more).
     async fn session(
         &self,
         account: &AccountId,
         digest: &SessionDigest,
-    ) -> Result<Option<Session>, StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    ) -> Result<Option<Session>, StoreError>;
 
     /// Forgets a session.
-    async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable("not built yet".to_owned()))
-    }
+    async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

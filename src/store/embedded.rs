@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use tokio::sync::broadcast;
 
+use super::people::{Member, MemberId, MemberWritten, Session, SessionDigest};
 use super::record::{TokenRecord, token_name};
 use super::seal::{SealError, Sealer};
 use super::trail::{Asked, Note, Traced};
@@ -345,6 +346,70 @@ impl Store for EmbeddedStore {
 
     async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
         self.counted(|pool| tables::used_by_account(account, pool))
+    }
+
+    async fn members(&self, account: &AccountId) -> Result<Vec<Member>, StoreError> {
+        self.file.read(|reads| reads.members(account))
+    }
+
+    async fn member(&self, account: &AccountId, id: &MemberId) -> Result<Option<Member>, StoreError> {
+        self.file.read(|reads| reads.member(account, id))
+    }
+
+    async fn create_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        let (account, member, note) = (account.clone(), member.clone(), note.clone());
+        self.writer.run(move |tables, now| tables.create_member(&account, &member, &note, now)).await
+    }
+
+    async fn put_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        let (account, member, note) = (account.clone(), member.clone(), note.clone());
+        self.writer.run(move |tables, now| tables.put_member(&account, &member, &note, now)).await
+    }
+
+    async fn remove_member(
+        &self,
+        account: &AccountId,
+        id: &MemberId,
+        version: u64,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        let (account, id, note) = (account.clone(), id.clone(), note.clone());
+        self.writer.run(move |tables, now| tables.remove_member(&account, &id, version, &note, now)).await
+    }
+
+    async fn put_session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+        session: &Session,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        let (account, digest, session) = (account.clone(), *digest, session.clone());
+        self.writer.run(move |tables, now| tables.put_session(&account, &digest, &session, life, now)).await
+    }
+
+    async fn session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+    ) -> Result<Option<Session>, StoreError> {
+        let now = self.clock.now();
+        self.file.read(|reads| reads.session(account, digest, now))
+    }
+
+    async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError> {
+        let (account, digest) = (account.clone(), *digest);
+        self.writer.run(move |tables, _| tables.end_session(&account, &digest)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -21,6 +21,8 @@
 //! | `P{A}:epoch` | string | how often a policy, a value or the account was changed | for ever |
 //! | `P{A}:trail` | stream | the trail ([`super::trail`]): `at` (µs since the epoch), `note` (JSON). It is only ever added to | for ever |
 //! | `P{A}:trail:X` | stream | which entries of the trail are about `X`: their ids, with an empty field `of` | for ever |
+//! | `P{A}:members` | hash | by id: a member as JSON ([`super::people`]) | for ever |
+//! | `P{A}:session:HEX` | string | the session in the console whose cookie has this SHA-256: when it ends (µs), `\|`, who it is of as JSON | until it ends |
 //! | `P{A}:nodes` | hash | by node: `epoch\|seen at (µs)\|leased\|life (µs)\|name` | for ever; who is dead is dropped |
 //! | `P{A}:cells:I:yyyymmdd` | hash | a token's usage of a day: `HH\|pool\|operation\|dataset` has `requests credits bytes` | as long as usage is kept |
 //! | `P{A}:refusals:I:yyyymmdd` | hash | a token's refusals of a day: `HH\|code` has how many; `-` for `I`: nobody's | as long as usage is kept |
@@ -32,6 +34,7 @@
 use crate::policy::{AccountId, Pool, TokenDigest, TokenId};
 
 use super::LeaseId;
+use super::people::SessionDigest;
 use super::usage::day_name;
 
 /// The prefix of all keys where none is given.
@@ -129,6 +132,16 @@ impl Keys {
         self.of(account, &format!("trail:{target}"))
     }
 
+    /// The members of an account.
+    pub fn members(&self, account: &AccountId) -> String {
+        self.of(account, "members")
+    }
+
+    /// A session in the console.
+    pub fn session(&self, account: &AccountId, digest: &SessionDigest) -> String {
+        self.of(account, &format!("session:{}", hex::encode(digest.0)))
+    }
+
     /// The nodes that serve an account.
     pub fn nodes(&self, account: &AccountId) -> String {
         self.of(account, "nodes")
@@ -215,6 +228,11 @@ mod tests {
             (keys.epoch(&account), "tg:{default}:epoch".to_owned()),
             (keys.trail(&account), "tg:{default}:trail".to_owned()),
             (keys.trail_of(&account, id.as_str()), format!("tg:{{default}}:trail:{id}")),
+            (keys.members(&account), "tg:{default}:members".to_owned()),
+            (
+                keys.session(&account, &SessionDigest([0xab; 32])),
+                format!("tg:{{default}}:session:{}", "ab".repeat(32)),
+            ),
             (keys.nodes(&account), "tg:{default}:nodes".to_owned()),
             (keys.cells(&account, id.as_str(), 86_400), format!("tg:{{default}}:cells:{id}:19700102")),
             (keys.refusals(&account, "-", 0), "tg:{default}:refusals:-:19700101".to_owned()),

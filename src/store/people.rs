@@ -9,6 +9,8 @@ use jiff::Timestamp;
 
 use crate::policy::TokenId;
 
+pub(super) mod text;
+
 /// A member's name in the API and in the trail: `mem_` and 26 characters of a ULID, so ids sort by age.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId(String);

@@ -1,6 +1,6 @@
 //! The store of a fleet: one Redis that all nodes share.
 //!
-//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`, `signatures`) and the way to the servers (`link`, `topology`); one step is one script, so it happens whole or
+//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`, `signatures`, `people`) and the way to the servers (`link`, `topology`); one step is one script, so it happens whole or
 //! not at all (`scripts`, `*.lua`). Key names come from [`super::keys`], fields from [`super::record`]. The scripts mirror
 //! [`crate::ledger::lease`] and [`crate::ledger::pace`]; the conformance suite holds them together. All periods, throttles
 //! and graces go by the server's clock. What happens is heard on a connection of its own (`events`).
@@ -31,6 +31,7 @@ mod cells;
 mod events;
 mod leases;
 mod link;
+mod people;
 mod pointers;
 mod scripts;
 mod seam;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tollgate::policy::AccountId;
 use tollgate::policy::signature::Fingerprint;
+use tollgate::store::people::{Member, MemberId, MemberWritten, Role, Session, SessionDigest, Visitor};
 use tollgate::store::redis::{Place, RedisServers, RedisSettings, RedisStore, RedisTls};
 use tollgate::store::{Remembered, Sighting, Store};
 
@@ -17,6 +18,7 @@ use crate::harness::redis_topology::{Certificates, Cluster, Node, Watched, start
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
 use crate::laws::{Crowd, Seen};
+use crate::store_conformance::a_note;
 
 const DATA: &str = "/v1/data/CORE/QUOTE/AAPL";
 const CLIENTS: usize = 4;
@@ -81,6 +83,38 @@ async fn signs(settings: &RedisSettings) {
     }
 }
 
+/// What the console needs of a store: members are written and read, sessions begin and end.
+async fn signs_in(settings: &RedisSettings) {
+    let store = RedisStore::connect(settings, None).unwrap();
+    let (account, now) = (AccountId::default_account(), jiff::Timestamp::UNIX_EPOCH);
+    let member = Member {
+        id: MemberId::from_ulid(ulid::Ulid(1)),
+        name: "Ada".to_owned(),
+        role: Role::Viewer,
+        passphrase: None,
+        invitation: None,
+        sessions_since: now,
+        created_at: now,
+        version: 1,
+    };
+    let note = a_note();
+    let written = store.create_member(&account, &member, &note).await.unwrap();
+    assert_eq!(written, MemberWritten::Done { version: 1 });
+    let written = store.put_member(&account, &member, &note).await.unwrap();
+    assert_eq!(written, MemberWritten::Done { version: 2 });
+    let stored = Member { version: 2, ..member };
+    assert_eq!(store.member(&account, &stored.id).await.unwrap().as_ref(), Some(&stored));
+    assert_eq!(store.members(&account).await.unwrap(), std::slice::from_ref(&stored));
+    let written = store.remove_member(&account, &stored.id, 2, &note).await.unwrap();
+    assert_eq!(written, MemberWritten::Done { version: 3 });
+    let session = Session { visitor: Visitor::Member(stored.id), started_at: now };
+    let digest = SessionDigest([7; 32]);
+    store.put_session(&account, &digest, &session, Duration::from_hours(1)).await.unwrap();
+    assert_eq!(store.session(&account, &digest).await.unwrap(), Some(session));
+    store.end_session(&account, &digest).await.unwrap();
+    assert_eq!(store.session(&account, &digest).await.unwrap(), None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_rights_in_the_shipped_file_is_enough() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/redis.acl");
@@ -95,7 +129,9 @@ async fn a_user_with_the_rights_in_the_shipped_file_is_enough() {
     serves(&mut gate).await;
     let settings = RedisSettings::new(&format!("redis://127.0.0.1:{}", server.port()));
     let (username, password) = (Some("tollgate".to_owned()), Some("change-me".to_owned()));
-    signs(&RedisSettings { username, password, timeout: Duration::from_secs(2), ..settings }).await;
+    let settings = RedisSettings { username, password, timeout: Duration::from_secs(2), ..settings };
+    signs(&settings).await;
+    signs_in(&settings).await;
     let as_user = ["--user", "tollgate", "--pass", "change-me", "--no-auth-warning"];
     // What only sentinels and clusters make it ask.
     for own in [&["ROLE"][..], &["CLUSTER", "SLOTS"], &["ASKING"], &["SELECT", "1"], &["WAIT", "0", "1"]] {
@@ -221,7 +257,9 @@ async fn a_cluster_is_one_store() {
     serves(&mut gate).await;
     let place = |node: &Node| Place { host: "127.0.0.1".to_owned(), port: node.port() };
     let servers = RedisServers::Cluster { nodes: cluster.masters.iter().map(place).collect() };
-    signs(&RedisSettings { servers, timeout: Duration::from_secs(5), ..RedisSettings::new("") }).await;
+    let settings = RedisSettings { servers, timeout: Duration::from_secs(5), ..RedisSettings::new("") };
+    signs(&settings).await;
+    signs_in(&settings).await;
     let keeps_none =
         |node: &Node| !node.cli(&["--scan", "--pattern", "tg:*:signatures"]).contains("signatures");
     assert!(!cluster.masters.iter().any(keeps_none), "signatures spread over the nodes");

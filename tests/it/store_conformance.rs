@@ -12,6 +12,7 @@ mod leases;
 mod news;
 mod only_embedded;
 mod only_redis;
+mod people;
 mod periods;
 mod records;
 mod signatures;

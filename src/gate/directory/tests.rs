@@ -9,6 +9,7 @@ use crate::ledger::lease::Reserved;
 use crate::policy::record::Account;
 use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Pool, TokenKind};
+use crate::store::people::{Member, MemberId, MemberWritten, Session, SessionDigest};
 use crate::store::trail::{Asked, Note, Traced};
 use crate::store::{
     AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
@@ -159,6 +160,30 @@ impl Store for Shelf {
         away()
     }
     async fn account_usage(&self, _: &AccountId) -> Answered<Counted> {
+        away()
+    }
+    async fn members(&self, _: &AccountId) -> Answered<Vec<Member>> {
+        away()
+    }
+    async fn member(&self, _: &AccountId, _: &MemberId) -> Answered<Option<Member>> {
+        away()
+    }
+    async fn create_member(&self, _: &AccountId, _: &Member, _: &Note) -> Answered<MemberWritten> {
+        away()
+    }
+    async fn put_member(&self, _: &AccountId, _: &Member, _: &Note) -> Answered<MemberWritten> {
+        away()
+    }
+    async fn remove_member(&self, _: &AccountId, _: &MemberId, _: u64, _: &Note) -> Answered<MemberWritten> {
+        away()
+    }
+    async fn put_session(&self, _: &AccountId, _: &SessionDigest, _: &Session, _: Duration) -> Answered<()> {
+        away()
+    }
+    async fn session(&self, _: &AccountId, _: &SessionDigest) -> Answered<Option<Session>> {
+        away()
+    }
+    async fn end_session(&self, _: &AccountId, _: &SessionDigest) -> Answered<()> {
         away()
     }
     async fn ping(&self) -> Answered<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use redb::{ReadTransaction, TableError};
+use redb::ReadTransaction;
 
 use super::super::keys::parse_pointer;
 use super::super::record::{TokenRecord, parse_account};
@@ -13,11 +13,14 @@ use super::super::usage::{Hours, NOBODY, sort};
 use super::super::{AccountSecrets, Listed, UsageCell, UsageRow};
 use super::tables::{
     ACCOUNTS, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, REFUSALS, Stopped, TOKENS, TRAIL, TRAIL_OF,
-    TrailKey, TrailValue, parse_fields, read_counter, read_fields, read_token, token_range, unreadable,
+    TrailKey, TrailValue, if_there, parse_fields, read_counter, read_fields, read_token, token_range,
+    unreadable,
 };
 use crate::ledger::Counter;
 use crate::policy::record::Account;
 use crate::policy::{AccountId, Credits, Operation, PerPool, Policy, Pool, TokenDigest, TokenId};
+
+mod people;
 
 /// A snapshot.
 pub(super) struct Reads(pub(super) ReadTransaction);
@@ -117,11 +120,7 @@ impl Reads {
     }
 
     pub(super) fn trail(&self, account: &AccountId, asked: &Asked) -> Result<Vec<Traced>, Stopped> {
-        let trail = match self.0.open_table(TRAIL) {
-            // The file is from before there was a trail, and nothing was written since.
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            trail => trail?,
-        };
+        let Some(trail) = if_there(self.0.open_table(TRAIL))? else { return Ok(Vec::new()) };
         let account = account.as_str();
         let EntryId { millis, number } =
             asked.before.unwrap_or(EntryId { millis: u64::MAX, number: u64::MAX });

@@ -11,14 +11,15 @@ use super::super::record::{Fields, Kept, TokenRecord, account_fields, edited, to
 use super::super::trail::Note;
 use super::super::{Event, StoreError, Written, record};
 use super::tables::{
-    ACCOUNTS, BATCHES, CELLS, COUNTERS, CellKey, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, LEASES, PACE,
-    REFUSALS, Row, Stopped, TOKENS, TRAIL, TRAIL_OF, TrailKey, TrailOfKey, TrailValue, fields_text,
-    read_fields, read_token, unreadable,
+    ACCOUNTS, BATCHES, CELLS, COUNTERS, CellKey, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, LEASES, MEMBERS,
+    PACE, REFUSALS, Row, SESSION_ENDS, SESSIONS, SessionEnd, SessionKey, SessionValue, Stopped, TOKENS,
+    TRAIL, TRAIL_OF, TrailKey, TrailOfKey, TrailValue, fields_text, read_fields, read_token, unreadable,
 };
 use crate::policy::record::Account;
 use crate::policy::{AccountId, Policy, Token, TokenDigest, TokenId};
 
 mod leases;
+mod people;
 mod trail;
 mod usage;
 
@@ -39,6 +40,9 @@ pub(super) struct Tables<'txn> {
     batches: Table<'txn, u128, i64>,
     trail: Table<'txn, TrailKey, TrailValue>,
     trail_of: Table<'txn, TrailOfKey, ()>,
+    members: Table<'txn, &'static str, &'static str>,
+    sessions: Table<'txn, SessionKey, SessionValue>,
+    session_ends: Table<'txn, SessionEnd, ()>,
     /// What happened; told once it is on the disk.
     pub(super) events: Vec<Event>,
 }
@@ -76,6 +80,9 @@ impl<'txn> Tables<'txn> {
             batches: transaction.open_table(BATCHES)?,
             trail: transaction.open_table(TRAIL)?,
             trail_of: transaction.open_table(TRAIL_OF)?,
+            members: transaction.open_table(MEMBERS)?,
+            sessions: transaction.open_table(SESSIONS)?,
+            session_ends: transaction.open_table(SESSION_ENDS)?,
             events: Vec::new(),
         })
     }

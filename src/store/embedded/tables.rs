@@ -17,11 +17,15 @@
 //! | `days` | day (s), account, id or `-` | says that there are cells or refusals of that day |
 //! | `trail` | account, an entry's id (ms, number) | when, µs; the note as JSON ([`super::super::trail`]). It is only ever added to |
 //! | `trail_of` | account, what the entry is about, its id | says that there is such an entry |
+//! | `members` | `account/id` | a member as JSON ([`super::super::people`]) |
+//! | `sessions` | account, hex of SHA-256 of the cookie | when it ends, µs; a session as JSON |
+//! | `session_ends` | µs, account, hex | says that such a session ends then |
 //! | `batches` | ULID | refusals that are counted, by their batch: when, µs |
 
-use redb::{ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition, TableError};
 
 use super::super::StoreError;
+use super::super::people::MemberId;
 use super::super::record::{BadRecord, Fields, TokenRecord, token_name};
 use crate::ledger::{Counter, Slot};
 use crate::policy::{AccountId, Credits, Pool, TokenId};
@@ -36,6 +40,12 @@ pub(super) type TrailKey = (&'static str, u64, u64);
 pub(super) type TrailValue = (i64, &'static str);
 /// Whose, about what, and the entry's id.
 pub(super) type TrailOfKey = (&'static str, &'static str, u64, u64);
+/// Whose, and the hex of the cookie's digest.
+pub(super) type SessionKey = (&'static str, &'static str);
+/// Until when, and the session.
+pub(super) type SessionValue = (i64, &'static str);
+/// When, whose, and the hex of the cookie's digest.
+pub(super) type SessionEnd = (i64, &'static str, &'static str);
 /// Whose, whose, when, what.
 pub(super) type CellKey = (&'static str, &'static str, i64, &'static str);
 
@@ -57,6 +67,12 @@ pub(super) const DAYS: TableDefinition<'static, (i64, &'static str, &'static str
 pub(super) const BATCHES: TableDefinition<'static, u128, i64> = TableDefinition::new("batches");
 pub(super) const TRAIL: TableDefinition<'static, TrailKey, TrailValue> = TableDefinition::new("trail");
 pub(super) const TRAIL_OF: TableDefinition<'static, TrailOfKey, ()> = TableDefinition::new("trail_of");
+
+pub(super) const MEMBERS: Texts = TableDefinition::new("members");
+pub(super) const SESSIONS: TableDefinition<'static, SessionKey, SessionValue> =
+    TableDefinition::new("sessions");
+pub(super) const SESSION_ENDS: TableDefinition<'static, SessionEnd, ()> =
+    TableDefinition::new("session_ends");
 
 /// The counters of format 1: start and credits of hour, day, month, ever.
 pub(super) const USED_1: TableDefinition<'static, &'static str, [i64; 8]> = TableDefinition::new("used");
@@ -165,6 +181,19 @@ pub(super) fn counter_row(counter: &Counter, stranded: Credits) -> Row {
     let ((hs, hu, hl), (ds, du, dl)) = (slot(hour), slot(day));
     let ((ms, mu, ml), (es, eu, el)) = (slot(month), slot(ever));
     [hs, hu, hl, ds, du, dl, ms, mu, ml, es, eu, el, number(stranded.0)]
+}
+
+/// The key of a member.
+pub(super) fn member_name(account: &AccountId, id: &MemberId) -> String {
+    format!("{account}/{id}")
+}
+
+/// Opens a table to read; `None`: the file is from before there was one, and nothing was written since.
+pub(super) fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, Stopped> {
+    match opened {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
 }
 
 /// The first and the first-behind-the-last key of an account's tokens, behind `after` if there is one.

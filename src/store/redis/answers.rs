@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use redis::{FromRedisValue, Value};
 use ulid::Ulid;
 
+use super::super::people::MemberWritten;
 use super::super::record::Fields;
 use super::super::trail::{EntryId, Traced};
 use super::super::{NodeId, NodeReport, Paced, Remembered, StoreError, Written};
@@ -118,7 +119,7 @@ pub(super) fn reserved(answer: Value) -> Result<Reserved, StoreError> {
     })
 }
 
-/// What `shrink.lua` and `settle.lua` answer.
+/// What `shrink.lua`, `settle.lua` and `session.lua` answer.
 pub(super) fn done(answer: Value, script: &str) -> Result<(), StoreError> {
     words(answer, script, |words| match *words {
         ["done" | "settled" | "unknown"] => Some(()),
@@ -197,6 +198,17 @@ pub(super) fn written(answer: Value) -> Result<Written, StoreError> {
         ["done", version] => Some(Written::Done { version: version.parse().ok()? }),
         ["conflict", version] => Some(Written::Conflict { version: version.parse().ok()? }),
         ["missing"] => Some(Written::Missing),
+        _ => None,
+    })
+}
+
+/// What `members.lua` answers.
+pub(super) fn member_written(answer: Value) -> Result<MemberWritten, StoreError> {
+    words(answer, "members.lua", |words| match *words {
+        ["done", version] => Some(MemberWritten::Done { version: version.parse().ok()? }),
+        ["conflict", version] => Some(MemberWritten::Conflict { version: version.parse().ok()? }),
+        ["missing"] => Some(MemberWritten::Missing),
+        ["taken"] => Some(MemberWritten::NameTaken),
         _ => None,
     })
 }

@@ -10,10 +10,12 @@ use tokio::sync::broadcast;
 use super::answers::{self, unreadable};
 use super::events::recall_text;
 use super::link::{Again, Failure};
+use super::people::MemberWrite;
 use super::{Account, RedisStore};
 use crate::ledger::lease::Reserved;
 use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
+use crate::store::people::{Member, MemberId, MemberWritten, Session, SessionDigest};
 use crate::store::record::{
     ACCOUNT_FIELDS, Kept, TOKEN_FIELDS, TokenRecord, account_fields, edited, parse_account, policy_fields,
 };
@@ -297,6 +299,67 @@ impl Store for RedisStore {
 
     async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
         self.counted(|pool| self.keys.used_by_account(account, pool)).await
+    }
+
+    async fn members(&self, account: &AccountId) -> Result<Vec<Member>, StoreError> {
+        self.read_members(account).await
+    }
+
+    async fn member(&self, account: &AccountId, id: &MemberId) -> Result<Option<Member>, StoreError> {
+        self.read_member(account, id).await
+    }
+
+    async fn create_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        let write = MemberWrite { id: &member.id, built_on: None, member: Some(member) };
+        self.write_member(account, write, note).await
+    }
+
+    async fn put_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        let write = MemberWrite { id: &member.id, built_on: Some(member.version), member: Some(member) };
+        self.write_member(account, write, note).await
+    }
+
+    async fn remove_member(
+        &self,
+        account: &AccountId,
+        id: &MemberId,
+        version: u64,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        let write = MemberWrite { id, built_on: Some(version), member: None };
+        self.write_member(account, write, note).await
+    }
+
+    async fn put_session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+        session: &Session,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        self.write_session(account, digest, session, life).await
+    }
+
+    async fn session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+    ) -> Result<Option<Session>, StoreError> {
+        self.read_session(account, digest).await
+    }
+
+    async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError> {
+        self.drop_session(account, digest).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

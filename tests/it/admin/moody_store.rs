@@ -11,6 +11,7 @@ use tollgate::policy::record::Account;
 use tollgate::policy::signature::SigningSecret;
 use tollgate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 use tollgate::store::embedded::EmbeddedStore;
+use tollgate::store::people::{Member, MemberId, MemberWritten, Session, SessionDigest};
 use tollgate::store::trail::{Asked, Note, Traced};
 use tollgate::store::{
     AccountSecrets, Counted, Event, LeaseId, LeaseKey, Listed, NodeReport, Paced, RefusalCell, Remembered,
@@ -328,6 +329,72 @@ impl Store for MoodyStore {
     async fn account_usage(&self, account: &AccountId) -> Result<Counted, StoreError> {
         self.ready().await?;
         self.inner.account_usage(account).await
+    }
+
+    async fn members(&self, account: &AccountId) -> Result<Vec<Member>, StoreError> {
+        self.ready().await?;
+        self.inner.members(account).await
+    }
+
+    async fn member(&self, account: &AccountId, id: &MemberId) -> Result<Option<Member>, StoreError> {
+        self.ready().await?;
+        self.inner.member(account, id).await
+    }
+
+    async fn create_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        self.ready().await?;
+        self.inner.create_member(account, member, note).await
+    }
+
+    async fn put_member(
+        &self,
+        account: &AccountId,
+        member: &Member,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        self.ready().await?;
+        self.inner.put_member(account, member, note).await
+    }
+
+    async fn remove_member(
+        &self,
+        account: &AccountId,
+        id: &MemberId,
+        version: u64,
+        note: &Note,
+    ) -> Result<MemberWritten, StoreError> {
+        self.ready().await?;
+        self.inner.remove_member(account, id, version, note).await
+    }
+
+    async fn put_session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+        session: &Session,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        self.ready().await?;
+        self.inner.put_session(account, digest, session, life).await
+    }
+
+    async fn session(
+        &self,
+        account: &AccountId,
+        digest: &SessionDigest,
+    ) -> Result<Option<Session>, StoreError> {
+        self.ready().await?;
+        self.inner.session(account, digest).await
+    }
+
+    async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError> {
+        self.ready().await?;
+        self.inner.end_session(account, digest).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
