@@ -182,17 +182,17 @@ fn a_member_joins_signs_in_and_out_in_the_console() {
     assert!(page.text.contains("Ada"), "{}", page.text);
     let first = join(&desk, &ada);
     desk.raw("GET", path, &[], b"").expect(410);
-    get(&desk, "/console/tokens", &first).expect(200);
+    get(&desk, "/console/passphrase", &first).expect(200);
     let fields = [("name", "ada"), ("passphrase", PASSPHRASE)];
     let second = session(&post(&desk, "/console/sign-in", "", &fields).expect(303));
-    get(&desk, "/console/tokens", &second).expect(200);
+    get(&desk, "/console/passphrase", &second).expect(200);
     post(&desk, "/console/sign-out", &first, &[("csrf", &csrf(&desk, &second))]).expect(403);
     post(&desk, "/console/sign-out", &first, &[("csrf", &csrf(&desk, &first))]).expect(303);
     assert_eq!(
-        get(&desk, "/console/tokens", &first).expect(303).header("location").split('?').next(),
+        get(&desk, "/console/passphrase", &first).expect(303).header("location").split('?').next(),
         Some("/console/sign-in")
     );
-    get(&desk, "/console/tokens", &second).expect(200);
+    get(&desk, "/console/passphrase", &second).expect(200);
     let wrong = post(&desk, "/console/sign-in", "", &[("name", "ada"), ("passphrase", "not my passphrase")]);
     assert_eq!(session(&wrong.expect(403)), "");
     // A cookie opens pages, never the API itself: other sites can make a browser send cookies.
@@ -212,7 +212,7 @@ fn an_outage_of_the_store_is_told_as_an_outage() {
     let own = [("csrf", word.as_str()), ("old", PASSPHRASE), passphrases[0], passphrases[1]];
     let link = grace["invitation"]["path"].as_str().unwrap();
     let told = [
-        get(&desk, "/console/tokens", &cookie),
+        get(&desk, "/console/passphrase", &cookie),
         post(&desk, "/console/sign-in", "", &[("name", "Ada"), ("passphrase", PASSPHRASE)]),
         post(&desk, "/console/sign-in", "", &[("token", SECRET)]),
         desk.raw("GET", link, &[], b""),
@@ -229,7 +229,7 @@ fn an_outage_of_the_store_is_told_as_an_outage() {
         assert!(!answer.text.contains("10.1.2.3"), "{}", answer.text);
     }
     desk.mood(Mood::Well);
-    get(&desk, "/console/tokens", &cookie).expect(200);
+    get(&desk, "/console/passphrase", &cookie).expect(200);
     join(&desk, &grace);
 }
 

@@ -40,7 +40,7 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
     let desk = Desk::start();
     // (method, path, status, the methods that Allow names)
     let table: [(&str, &str, u16, &[&str]); 9] = [
-        ("GET", "/", 404, &[]),
+        ("GET", "/nothing", 404, &[]),
         ("GET", "/v1", 404, &[]),
         ("GET", "/v2/tokens", 404, &[]),
         ("GET", "/v1/tokens/", 404, &[]),

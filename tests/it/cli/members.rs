@@ -12,7 +12,7 @@ fn members_are_invited_listed_edited_and_removed() {
     assert!(none.out.starts_with("There are no members yet"), "{}", none.out);
     let invited = run(&desk, &["member", "invite", "Ada L", "--role", "admin"]).expect(0);
     let link = invited.out.trim_end().to_owned();
-    let path = link.strip_prefix(&desk.url).unwrap_or_else(|| panic!("{link}"));
+    let path = link.strip_prefix(&desk.url).expect(&link);
     assert!(
         desk.raw("GET", path, &[], b"").expect(200).text.contains("Ada L"),
         "the link leads to the console"
