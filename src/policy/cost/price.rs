@@ -301,6 +301,16 @@ impl Rates {
         credits.0.saturating_sub(self.base).checked_div(self.per_unit).unwrap_or(u64::MAX)
     }
 
+    /// Whether records or events have a price.
+    pub(in crate::policy) fn counts_units(&self) -> bool {
+        self.per_unit > 0
+    }
+
+    /// Whether it cannot cost more than that.
+    pub(in crate::policy) fn is_most(&self, credits: Credits) -> bool {
+        credits.0 >= self.max
+    }
+
     /// Whether each byte has its price.
     pub(in crate::policy) fn counts_bytes(&self) -> bool {
         self.per_kilobyte > 0

@@ -18,7 +18,7 @@ impl Flow {
         Self { rates, tally: Tally::new(kind), bytes: 0 }
     }
 
-    /// What was seen up to now.
+    /// What was seen up to now. Units are counted only as far as they can change the price.
     pub fn seen(&self) -> Seen {
         Seen { bytes: self.bytes, units: self.tally.units() }
     }
@@ -62,8 +62,16 @@ impl Flow {
 
     /// A chunk goes out whole.
     pub fn pass(&mut self, chunk: &[u8]) {
-        self.tally.feed(chunk);
+        if self.is_read() {
+            self.tally.feed(chunk);
+        }
         self.bytes = self.bytes.saturating_add(chunk.len() as u64);
+    }
+
+    /// Whether it matters what the body holds. Where units cost nothing, or the most is reached, only a stream has to be
+    /// read, as it may be cut.
+    fn is_read(&self) -> bool {
+        self.is_stream() || (self.rates.counts_units() && !self.rates.is_most(self.price()))
     }
 
     /// How many bytes of a chunk may go out with so many credits in hand for the whole response, what it has cost until
