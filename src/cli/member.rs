@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{Call, Client};
 use super::token::plain;
 use super::{Global, Misuse, Output, table};
-use crate::store::people::MemberId;
+use crate::admin::MemberId;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MemberCommand {

@@ -30,7 +30,8 @@ pub(super) struct FieldError {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Refusal {
     status: u16,
-    pub(super) code: String,
+    #[serde(default)]
+    code: String,
     pub(super) detail: String,
     #[serde(default)]
     pub(super) errors: Vec<FieldError>,
