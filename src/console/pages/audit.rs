@@ -83,6 +83,8 @@ struct Row {
     who: Linked,
     client: String,
     target: Linked,
+    /// Where nothing but the target's changes is shown.
+    only: String,
     /// Field, from, to; what it became is all there is to tell of something new.
     changes: Vec<(String, String, String)>,
     is_new: bool,
@@ -194,6 +196,7 @@ fn row(entry: Entry, names: &Names) -> Row {
         (change::field(&change.field), from, to)
     };
     Row {
+        only: address(AUDIT, &entry.target, "", None),
         at: moment(&entry.at),
         action: action(&entry.action),
         who,
