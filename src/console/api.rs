@@ -30,8 +30,6 @@ pub(super) struct FieldError {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Refusal {
     status: u16,
-    #[serde(default)]
-    code: String,
     pub(super) detail: String,
     #[serde(default)]
     pub(super) errors: Vec<FieldError>,
@@ -44,13 +42,13 @@ impl Refusal {
     }
 
     /// Something that the console itself has to say no to.
-    pub(super) fn new(status: StatusCode, code: &str, detail: &str) -> Self {
+    pub(super) fn new(status: StatusCode, detail: &str) -> Self {
         Self { status: status.as_u16(), code: code.to_owned(), detail: detail.to_owned(), errors: Vec::new() }
     }
 
     fn broken(why: &str) -> Self {
         tracing::error!(why, "the console cannot read the admin API's answer");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong; the log says what.")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong; the log says what.")
     }
 
     /// Whether somebody else wrote first.

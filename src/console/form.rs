@@ -82,7 +82,7 @@ impl FromRequest<Console> for Knocked {
 async fn read(request: Request) -> Result<Form, Failure> {
     let bytes = Bytes::from_request(request, &()).await.map_err(|_| {
         let detail = "The form did not arrive whole, or is too large.";
-        Failure::from(Refusal::new(StatusCode::BAD_REQUEST, "form_broken", detail))
+        Failure::from(Refusal::new(StatusCode::BAD_REQUEST, detail))
     })?;
     Ok(Form::parse(&bytes))
 }
@@ -102,5 +102,5 @@ fn check_same_site(headers: &HeaderMap) -> Result<(), Failure> {
 
 fn forged() -> Refusal {
     let detail = "This form did not come from a page of your session. Nothing was changed; go back, reload the page and try again.";
-    Refusal::new(StatusCode::FORBIDDEN, "csrf", detail)
+    Refusal::new(StatusCode::FORBIDDEN, detail)
 }

@@ -116,7 +116,7 @@ impl From<Refusal> for Failure {
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
-        Refusal::new(refused.status(), "refused", &refused.to_string()).into()
+        Refusal::new(refused.status(), &refused.to_string()).into()
     }
 }
 

@@ -6,6 +6,8 @@ use axum::routing::{get, post};
 use super::Console;
 
 mod audit;
+mod explain;
+mod nodes;
 mod people;
 mod sign_in;
 mod token;
@@ -16,6 +18,10 @@ mod usage;
 pub(super) const HOME: &str = "/console/tokens";
 /// What was used.
 pub(super) const USAGE: &str = "/console/usage";
+/// Who changed what.
+pub(super) const AUDIT: &str = "/console/audit";
+/// Who may come in.
+pub(super) const PEOPLE: &str = "/console/people";
 /// Where one signs in.
 pub(super) const SIGN_IN: &str = "/console/sign-in";
 
@@ -26,11 +32,6 @@ pub(super) fn table() -> Router<Console> {
         .route("/console/sign-out", post(sign_in::leave))
         .route("/console/passphrase", get(sign_in::show_passphrase).post(sign_in::change_passphrase))
         .route("/console/join/{id}/{secret}", get(sign_in::show_invitation).post(sign_in::accept_invitation))
-        .route("/console/audit", get(audit::list))
-        .route("/console/people", get(people::list).post(people::invite))
-        .route("/console/people/{id}/role", post(people::set_role))
-        .route("/console/people/{id}/link", post(people::renew))
-        .route("/console/people/{id}/remove", get(people::ask_remove).post(people::remove))
         .route(HOME, get(tokens::list).post(tokens::create))
         .route("/console/tokens/new", get(tokens::ask_new))
         .route("/console/tokens/check-domains", get(token::domains::check))
@@ -44,4 +45,11 @@ pub(super) fn table() -> Router<Console> {
         .route("/console/usage.csv", get(usage::download_csv))
         .route("/console/usage.json", get(usage::download_json))
         .route("/console/usage/budget", post(usage::budget::save))
+        .route("/console/explain", get(explain::show).post(explain::ask))
+        .route("/console/nodes", get(nodes::show))
+        .route(AUDIT, get(audit::show))
+        .route(PEOPLE, get(people::list).post(people::invite))
+        .route("/console/people/{id}/role", post(people::set_role))
+        .route("/console/people/{id}/invite", post(people::renew))
+        .route("/console/people/{id}/remove", get(people::ask_remove).post(people::remove))
 }

@@ -111,7 +111,7 @@ fn send_away(parts: &Parts) -> Failure {
         return Failure::from_response(Redirect::to(&to).into_response());
     }
     let detail = "You are signed out. Nothing was changed; sign in and try again.";
-    Failure::from(Refusal::new(StatusCode::UNAUTHORIZED, "signed_out", detail))
+    Failure::from(Refusal::new(StatusCode::UNAUTHORIZED, detail))
 }
 
 /// The value of a cookie.

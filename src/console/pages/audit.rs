@@ -1,4 +1,6 @@
-//! **Audit**: who changed what, from what to what, when; newest first.
+//! **Audit**: who changed what, from what to what, when. Newest first; nobody can change it.
+
+use std::collections::BTreeSet;
 
 use askama::Template;
 use axum::extract::{RawQuery, State};
@@ -8,39 +10,47 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{AUDIT, HOME, PEOPLE, USAGE};
 use crate::console::Console;
 use crate::console::form::Form;
 use crate::console::layout::{Failure, Frame, page};
+use crate::console::names::{self, Names};
 use crate::console::session::Visitor;
-use crate::console::words;
+use crate::console::words::moment;
+use crate::policy::TokenId;
+use crate::policy::token::contains_token;
+
+mod change;
+
+/// Entries on a page.
+const ENTRIES: usize = 30;
+/// The longest filter, in characters.
+const MAX_FILTER: usize = 200;
 
 #[derive(Deserialize)]
-struct Trail {
+struct Page {
     entries: Vec<Entry>,
-    #[serde(default)]
     next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Entry {
     id: String,
+    action: String,
     #[serde(default)]
     at: String,
     #[serde(default)]
-    actor: Actor,
+    actor: Option<Actor>,
     #[serde(default)]
     client: Option<String>,
-    #[serde(default)]
-    action: String,
     #[serde(default)]
     target: String,
     #[serde(default)]
     changes: Vec<Change>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Actor {
-    #[serde(default)]
     r#type: String,
     #[serde(default)]
     id: Option<String>,
@@ -55,153 +65,244 @@ struct Change {
     to: Value,
 }
 
-impl Entry {
-    fn is_unreadable(&self) -> bool {
-        self.action == "unreadable"
-    }
-
-    fn who(&self) -> String {
-        let Actor { r#type, id, name } = &self.actor;
-        name.clone().or_else(|| id.clone()).unwrap_or_else(|| r#type.clone())
-    }
-
-    /// What was done, in words.
-    fn act(&self) -> String {
-        let known = [
-            ("token.create", "created a token"),
-            ("token.edit", "edited a token"),
-            ("token.revoke", "revoked a token"),
-            ("token.rotate", "rotated a token"),
-            ("token.reveal", "revealed a secret token"),
-            ("token.signing_secret", "made a signing secret"),
-            ("account.edit", "edited the account"),
-            ("member.invite", "invited a member"),
-            ("member.edit", "edited a member"),
-            ("member.remove", "removed a member"),
-            ("member.accept", "took up an invitation"),
-            ("member.passphrase", "changed a passphrase"),
-            ("session.begin", "signed in"),
-            ("session.end", "signed out"),
-            ("session.refused", "was refused at the door"),
-        ];
-        let found = known.iter().find(|(name, _)| *name == self.action);
-        found.map_or_else(|| self.action.clone(), |(_, words)| (*words).to_owned())
-    }
-
-    /// The page of what it is about.
-    fn link(&self) -> Option<String> {
-        self.target.starts_with("tok_").then(|| format!("/console/tokens/{}", encoded(&self.target)))
-    }
+/// Somebody or something, and where more is told of it; nowhere: empty.
+struct Linked {
+    name: String,
+    link: String,
+    /// What to filter by.
+    id: String,
 }
 
-impl Change {
-    fn name(&self) -> String {
-        self.field.trim_start_matches('/').replace('/', " ").replace('_', " ")
-    }
-
-    fn before(&self) -> String {
-        said(&self.from)
-    }
-
-    fn after(&self) -> String {
-        said(&self.to)
-    }
-}
-
-/// A value of the API, as people read it.
-fn said(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Bool(true) => "on".to_owned(),
-        Value::Bool(false) => "off".to_owned(),
-        Value::String(text) if text.is_empty() => "nothing".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), words::grouped),
-        Value::Array(values) if values.is_empty() => "nothing".to_owned(),
-        Value::Array(values) => values.iter().map(said).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => {
-            if let (Some(credits), Some(period)) = (fields.get("credits"), fields.get("period")) {
-                return format!("{} credits a {}", said(credits), said(period)).replace(" a none", " in all");
-            }
-            if let (Some(dataset), Some(operations)) = (fields.get("dataset"), fields.get("operations")) {
-                return format!("{} - {}", said(dataset), said(operations));
-            }
-            let fields =
-                fields.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), said(value)));
-            fields.collect::<Vec<_>>().join(", ")
-        }
-    }
-}
-
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string().replace("%5F", "_").replace("%2D", "-")
+/// One entry on the page.
+struct Row {
+    id: String,
+    at: String,
+    action: &'static str,
+    /// What the API calls it.
+    code: String,
+    who: Linked,
+    client: String,
+    target: Linked,
+    /// Where nothing but the target's changes is shown.
+    only: String,
+    /// Field, from, to; what it became is all there is to tell of something new.
+    changes: Vec<(String, String, String)>,
+    is_new: bool,
 }
 
 #[derive(Template)]
 #[template(path = "audit.html")]
 struct AuditPage {
     frame: Frame,
-    entries: Vec<Entry>,
+    errors: Vec<String>,
+    rows: Vec<Row>,
     target: String,
     actor: String,
-    later: Option<String>,
+    older: Option<String>,
     is_first: bool,
+    newest: String,
 }
 
 /// `GET /console/audit`
-pub(crate) async fn list(
+pub(crate) async fn show(
     visitor: Visitor,
     State(console): State<Console>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let query = Form::parse(query.unwrap_or_default().as_bytes());
-    let (target, actor, cursor) = (query.text("target"), query.text("actor"), query.text("cursor"));
-    let filters: String = [("target", target), ("actor", actor)]
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("&{name}={}", encoded(value)))
-        .collect();
-    let mut path = format!("/v1/audit?limit=50{filters}");
-    if !cursor.is_empty() {
-        path.push_str(&format!("&cursor={}", encoded(cursor)));
-    }
-    let trail = console.api.get::<Trail>(&visitor.caller, &path).await;
-    let trail = trail.map_err(|refusal| Failure::of(&visitor, refusal))?;
-    let later =
-        trail.next_cursor.map(|cursor| format!("/console/audit?cursor={}{filters}", encoded(&cursor)));
-    let template = AuditPage {
+    let mut template = AuditPage {
         frame: visitor.frame("Audit", "audit"),
-        entries: trail.entries,
-        target: target.to_owned(),
-        actor: actor.to_owned(),
-        later,
-        is_first: cursor.is_empty(),
+        errors: Vec::new(),
+        rows: Vec::new(),
+        target: query.text("target").to_owned(),
+        actor: query.text("actor").to_owned(),
+        older: None,
+        is_first: query.text("cursor").is_empty(),
+        newest: String::new(),
     };
+    if let Some(why) = refuse_filters(&template.target, &template.actor) {
+        template.errors.push(why);
+        (template.target, template.actor) = (String::new(), String::new());
+        return Ok(page(StatusCode::BAD_REQUEST, &template));
+    }
+    template.newest = address(AUDIT, &template.target, &template.actor, None);
+    let mut path = address("/v1/audit", &template.target, &template.actor, query.get("cursor"));
+    path.push_str(&format!("{}limit={ENTRIES}", if path.contains('?') { '&' } else { '?' }));
+    let found = match console.api.get::<Page>(&visitor.caller, &path).await {
+        Ok(found) => found,
+        Err(refusal) if refusal.status() == StatusCode::BAD_REQUEST => {
+            template.errors.extend(refusal.errors.into_iter().map(|error| error.detail));
+            return Ok(page(StatusCode::BAD_REQUEST, &template));
+        }
+        Err(refusal) => return Err(Failure::of(&visitor, refusal)),
+    };
+    let next = found.next_cursor.as_deref();
+    template.older = next.map(|cursor| address(AUDIT, &template.target, &template.actor, Some(cursor)));
+    let names = names_in(&console, &visitor, &found.entries).await;
+    template.rows = found.entries.into_iter().map(|entry| row(entry, &names)).collect();
     Ok(page(StatusCode::OK, &template))
+}
+
+/// A filter stands in an address, and a token never may.
+fn refuse_filters(target: &str, actor: &str) -> Option<String> {
+    for (name, text) in [("target", target), ("actor", actor)] {
+        if contains_token(text.as_bytes()) {
+            return Some(format!("“{name}” holds a token's value. Use the token's id, tok_…"));
+        }
+        if text.chars().count() > MAX_FILTER {
+            return Some(format!("“{name}” is longer than {MAX_FILTER} characters."));
+        }
+    }
+    None
+}
+
+fn address(path: &str, target: &str, actor: &str, cursor: Option<&str>) -> String {
+    let mut address = path.to_owned();
+    for (name, value) in [("target", target), ("actor", actor), ("cursor", cursor.unwrap_or_default())] {
+        if !value.is_empty() {
+            let joiner = if address.contains('?') { '&' } else { '?' };
+            address.push_str(&format!("{joiner}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        }
+    }
+    address
+}
+
+/// What the tokens in these entries are called now.
+async fn names_in(console: &Console, visitor: &Visitor, entries: &[Entry]) -> Names {
+    let actors = entries.iter().filter_map(|entry| entry.actor.as_ref()?.id.as_deref());
+    let targets = entries.iter().map(|entry| entry.target.as_str());
+    let ids: BTreeSet<_> = actors.chain(targets).filter(|id| TokenId::parse(id).is_some()).collect();
+    names::of(console, visitor, &ids.into_iter().collect::<Vec<_>>()).await
+}
+
+fn row(entry: Entry, names: &Names) -> Row {
+    let who = entry.actor.map_or_else(
+        || Linked { name: String::new(), link: String::new(), id: String::new() },
+        |actor| match (actor.r#type.as_str(), actor.id) {
+            ("tollgate", _) => {
+                Linked { name: "Tollgate".to_owned(), link: String::new(), id: "tollgate".to_owned() }
+            }
+            (_, Some(id)) => {
+                Linked { name: actor.name.unwrap_or_else(|| called(&id, names)), link: link(&id), id }
+            }
+            (_, None) => {
+                Linked { name: actor.name.unwrap_or_default(), link: String::new(), id: String::new() }
+            }
+        },
+    );
+    let is_new = matches!(entry.action.as_str(), "token.create" | "member.invite");
+    let tell = |change: Change| {
+        let (from, to) = (change::tell(&change.from), change::tell(&change.to));
+        (change::field(&change.field), from, to)
+    };
+    Row {
+        only: address(AUDIT, &entry.target, "", None),
+        at: moment(&entry.at),
+        action: action(&entry.action),
+        who,
+        client: entry.client.unwrap_or_default(),
+        target: Linked { name: called(&entry.target, names), link: link(&entry.target), id: entry.target },
+        changes: entry.changes.into_iter().map(tell).collect(),
+        is_new,
+        id: entry.id,
+        code: entry.action,
+    }
+}
+
+fn called(id: &str, names: &Names) -> String {
+    names.get(id).cloned().unwrap_or_else(|| id.to_owned())
+}
+
+/// Where more is told of something.
+fn link(id: &str) -> String {
+    if TokenId::parse(id).is_some() {
+        format!("{HOME}/{id}")
+    } else if id.starts_with("mem_") {
+        format!("{PEOPLE}#{id}")
+    } else if id.is_empty() {
+        String::new()
+    } else {
+        format!("{USAGE}#budget")
+    }
+}
+
+/// What was done, in words; nothing, where there are none for it yet.
+fn action(code: &str) -> &'static str {
+    match code {
+        "token.create" => "Created",
+        "token.edit" => "Changed",
+        "token.revoke" => "Revoked",
+        "token.rotate" => "Rotated",
+        "token.reveal" => "Revealed",
+        "token.signing_secret" => "Made a signing secret for",
+        "account.edit" => "Changed account",
+        "member.invite" => "Invited",
+        "member.edit" => "Changed",
+        "member.link" => "Made a new link for",
+        "member.accept" => "Took up the invitation of",
+        "member.passphrase" => "Changed the passphrase of",
+        "member.remove" => "Removed",
+        _ => "",
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use serde_json::json;
 
-    use super::*;
+    const ID: &str = "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
     #[test]
-    fn values_are_said_as_people_read_them() {
+    fn an_entry_says_who_did_what_to_what() {
+        let names = Names::from([(ID.to_owned(), "Customer XYZ".to_owned())]);
         let table = [
-            (json!(null), "nothing"),
-            (json!(""), "nothing"),
-            (json!([]), "nothing"),
-            (json!(true), "on"),
-            (json!(100_000), "100,000"),
-            (json!(["a.test", "b.test"]), "a.test, b.test"),
-            (json!({"credits": 1000, "period": "month"}), "1,000 credits a month"),
-            (json!({"credits": 5, "period": "none"}), "5 credits in all"),
-            (json!([{"dataset": "MY/CARS", "operations": ["read", "write"]}]), "MY/CARS - read, write"),
-            (json!({"requests_per_second": 5, "burst": 9}), "requests per second 5, burst 9"),
+            (json!({ "type": "tollgate" }), "Tollgate", "", "tollgate"),
+            (
+                json!({ "type": "token", "id": ID }),
+                "Customer XYZ",
+                "/console/tokens/tok_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+                ID,
+            ),
+            (
+                json!({ "type": "member", "id": "mem_1", "name": "Ada" }),
+                "Ada",
+                "/console/people#mem_1",
+                "mem_1",
+            ),
         ];
-        for (value, text) in table {
-            assert_eq!(said(&value), text, "{value}");
+        for (actor, name, link, id) in table {
+            let entry = json!({
+                "id": "1-0", "at": "2026-11-24T10:00:00Z", "actor": actor, "client": "127.0.0.1", "action": "token.edit",
+                "target": ID, "changes": [{ "field": "/core_access", "from": true, "to": false }],
+            });
+            let row = row(serde_json::from_value(entry).unwrap(), &names);
+            assert_eq!((row.who.name.as_str(), row.who.link.as_str(), row.who.id.as_str()), (name, link, id));
+            assert_eq!(
+                (row.action, row.target.name.as_str(), row.at.as_str()),
+                ("Changed", "Customer XYZ", "2026-11-24 10:00")
+            );
+            assert_eq!(row.changes, [("core access".to_owned(), "on".to_owned(), "off".to_owned())]);
         }
+        let unreadable =
+            row(serde_json::from_value(json!({ "id": "1-0", "action": "unreadable" })).unwrap(), &names);
+        assert_eq!(
+            (unreadable.action, unreadable.code.as_str(), unreadable.target.link.as_str()),
+            ("", "unreadable", "")
+        );
+        assert_eq!(link("default"), "/console/usage#budget");
+    }
+
+    #[test]
+    fn a_filter_never_holds_a_token() {
+        let secret = format!("sk_{}", "0".repeat(32));
+        let why = refuse_filters(&secret, "").unwrap();
+        assert!(why.contains("tok_") && !why.contains("000"), "{why}");
+        assert!(refuse_filters("", &"x".repeat(201)).is_some());
+        assert_eq!(refuse_filters(ID, "Ada Lovelace"), None);
+        assert_eq!(
+            address(AUDIT, ID, "A & B", Some("1-0")),
+            format!("{AUDIT}?target={}&actor=A%20%26%20B&cursor=1%2D0", ID.replace('_', "%5F"))
+        );
     }
 }

@@ -1,50 +1,41 @@
-//! **People**: the members, their roles, and the links that invite them.
+//! **People**: who may come in, and what they may do. A link that makes somebody a member is shown once, to whoever made it.
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::PEOPLE;
 use crate::console::Console;
-use crate::console::api::Refusal;
+use crate::console::api::{FieldError, Refusal};
 use crate::console::form::Posted;
 use crate::console::layout::{Failure, Frame, go, page};
 use crate::console::notice::Notice;
-use crate::console::session::Visitor;
-use crate::console::words;
+use crate::console::session::{Origin, Visitor};
+use crate::console::words::{day, moment};
+use crate::store::trail::Actor;
 
-/// Where it is.
-const PEOPLE: &str = "/console/people";
+#[derive(Deserialize)]
+struct Members {
+    members: Vec<Member>,
+}
 
 #[derive(Debug, Clone, Deserialize)]
 struct Member {
     id: String,
     name: String,
     role: String,
+    /// `active`, `invited`, `lapsed`.
     status: String,
     #[serde(default)]
     invited_until: Option<String>,
     created_at: String,
+    version: u64,
     #[serde(default)]
     invitation: Option<Link>,
-}
-
-impl Member {
-    fn is_admin(&self) -> bool {
-        self.role == "admin"
-    }
-
-    /// How far the member is, as people say it.
-    fn standing(&self) -> String {
-        match (self.status.as_str(), &self.invited_until) {
-            ("active", _) => "active".to_owned(),
-            ("invited", Some(until)) => format!("invited, until {} UTC", words::moment(until)),
-            _ => "the invitation is over".to_owned(),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -53,17 +44,35 @@ struct Link {
     until: String,
 }
 
-#[derive(Deserialize)]
-struct Members {
-    members: Vec<Member>,
+impl Member {
+    fn is_admin(&self) -> bool {
+        self.role == "admin"
+    }
+
+    /// The state's style and its words.
+    fn badge(&self) -> (&'static str, String) {
+        match (self.status.as_str(), self.invited_until.as_deref()) {
+            ("active", Some(until)) => ("ok", format!("Member; new link open until {} UTC", moment(until))),
+            ("active", None) => ("ok", "Member".to_owned()),
+            (_, Some(until)) => ("warn", format!("Invited, until {} UTC", moment(until))),
+            (_, None) => ("state", "Invitation ran out".to_owned()),
+        }
+    }
+}
+
+/// A row of the list.
+struct Row {
+    member: Member,
+    since: String,
+    /// Whoever looks at the page: nobody takes their own rights away by a slip.
+    is_self: bool,
 }
 
 #[derive(Template)]
 #[template(path = "people.html")]
 struct PeoplePage {
     frame: Frame,
-    members: Vec<Member>,
-    /// What was typed, where it could not be taken.
+    rows: Vec<Row>,
     name: String,
     role: String,
     error: String,
@@ -74,7 +83,9 @@ struct PeoplePage {
 struct InvitationPage {
     frame: Frame,
     name: String,
-    url: String,
+    role: String,
+    path: String,
+    link: String,
     until: String,
 }
 
@@ -85,84 +96,128 @@ struct RemovePage {
     member: Member,
 }
 
-/// What an entry could not be taken for.
-#[derive(Default)]
-struct Typed {
-    name: String,
-    role: String,
-    error: String,
-    status: Option<StatusCode>,
-}
-
 /// `GET /console/people`
 pub(crate) async fn list(visitor: Visitor, State(console): State<Console>) -> Result<Response, Failure> {
-    show(&console, &visitor, Typed { role: "viewer".to_owned(), ..Typed::default() }).await
+    show(&console, &visitor, None).await
 }
 
-async fn show(console: &Console, visitor: &Visitor, typed: Typed) -> Result<Response, Failure> {
-    let members = console.api.get::<Members>(&visitor.caller, "/v1/members").await;
-    let members = members.map_err(|refusal| Failure::of(visitor, refusal))?.members;
-    let notice = (!typed.error.is_empty()).then(|| Notice::error("Nobody was invited."));
-    let frame = visitor.frame("People", "people").with_notice(notice);
-    let Typed { name, role, error, status } = typed;
-    Ok(page(status.unwrap_or(StatusCode::OK), &PeoplePage { frame, members, name, role, error }))
+/// Somebody who could not be invited: name, role, and why.
+type Refused<'a> = (&'a str, &'a str, &'a Refusal);
+
+async fn show(
+    console: &Console,
+    visitor: &Visitor,
+    refused: Option<Refused<'_>>,
+) -> Result<Response, Failure> {
+    let found = console.api.get::<Members>(&visitor.caller, "/v1/members").await;
+    let found = found.map_err(|refusal| Failure::of(visitor, refusal))?;
+    let own = match &visitor.caller.actor {
+        Actor::Member { id, .. } => id.as_str(),
+        _ => "",
+    };
+    let row = |member: Member| Row { is_self: member.id == own, since: day(&member.created_at), member };
+    let mut template = PeoplePage {
+        frame: visitor.frame("People", "people"),
+        rows: found.members.into_iter().map(row).collect(),
+        name: String::new(),
+        role: "viewer".to_owned(),
+        error: String::new(),
+    };
+    let Some((name, role, refusal)) = refused else { return Ok(page(StatusCode::OK, &template)) };
+    let details = refusal.errors.iter().map(told).collect::<Vec<_>>().join("; ");
+    template.error = if details.is_empty() { refusal.detail.clone() } else { details };
+    name.clone_into(&mut template.name);
+    role.clone_into(&mut template.role);
+    let notice = Notice::error("Nobody was invited.");
+    template.frame = template.frame.with_notice(Some(notice));
+    Ok(page(refusal.status(), &template))
 }
 
-fn path_of(id: &str) -> String {
+fn told(error: &FieldError) -> String {
+    match error.pointer.trim_start_matches('/') {
+        "" => error.detail.clone(),
+        field => format!("{field} {}", error.detail),
+    }
+}
+
+fn path(id: &str) -> String {
     format!("/v1/members/{}", utf8_percent_encode(id, NON_ALPHANUMERIC))
 }
 
 async fn find(console: &Console, visitor: &Visitor, id: &str) -> Result<Member, Failure> {
-    let found = console.api.get(&visitor.caller, &path_of(id)).await;
-    found.map_err(|refusal| Failure::of(visitor, refusal))
+    console.api.get(&visitor.caller, &path(id)).await.map_err(|refusal| Failure::of(visitor, refusal))
 }
 
-/// `POST /console/people`: invites.
+/// `POST /console/people`
 pub(crate) async fn invite(
     State(console): State<Console>,
-    headers: HeaderMap,
+    origin: Origin,
     Posted { visitor, form }: Posted,
 ) -> Result<Response, Failure> {
-    let (name, role) = (form.text("name"), form.text("role"));
-    let body = json!({ "name": name, "role": role });
-    match console.api.send::<Member>(&visitor.caller, Method::POST, "/v1/members", &body, None).await {
-        Ok(member) => Ok(show_link(&visitor, &headers, &member, &format!("Invited {}", member.name))),
-        Err(refusal) if refusal.status() == StatusCode::FORBIDDEN => Err(Failure::of(&visitor, refusal)),
-        Err(refusal) => {
-            let details: Vec<_> = refusal.errors.iter().map(|error| error.detail.clone()).collect();
-            let error = if details.is_empty() { refusal.detail.clone() } else { details.join("; ") };
-            let status = Some(refusal.status());
-            let typed = Typed { name: name.to_owned(), role: role.to_owned(), error, status };
-            show(&console, &visitor, typed).await
+    let role = if form.text("role") == "admin" { "admin" } else { "viewer" };
+    let body = json!({ "name": form.text("name"), "role": role });
+    let sent = console.api.send::<Member>(&visitor.caller, Method::POST, "/v1/members", &body, None).await;
+    match sent {
+        Ok(member) => Ok(show_link(&visitor, &origin, member, "Invited")),
+        Err(refusal)
+            if matches!(refusal.status(), StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) =>
+        {
+            show(&console, &visitor, Some((form.text("name"), role, &refusal))).await
         }
+        Err(refusal) => Err(Failure::of(&visitor, refusal)),
     }
 }
 
-/// The page with the link, which is shown only this once.
-fn show_link(visitor: &Visitor, headers: &HeaderMap, member: &Member, said: &str) -> Response {
-    let (path, until) = member.invitation.as_ref().map_or(("", ""), |link| (&link.path, &link.until));
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let scheme = if crate::console::session::is_https(headers) { "https" } else { "http" };
+/// The one page on which a link stands. It is the answer to the form itself, so no address leads to it again.
+fn show_link(visitor: &Visitor, origin: &Origin, member: Member, did: &str) -> Response {
+    let Some(link) = member.invitation else {
+        return go(PEOPLE, &Notice::done(format!("{did} {}.", member.name)));
+    };
+    let notice = Notice::done(format!("{did} {}.", member.name));
     let template = InvitationPage {
-        frame: visitor.frame("Invitation", "people").with_notice(Some(Notice::done(format!("{said}.")))),
-        name: member.name.clone(),
-        url: format!("{scheme}://{host}{path}"),
-        until: words::moment(until),
+        frame: visitor.frame("Invitation", "people").with_notice(Some(notice)),
+        name: member.name,
+        role: member.role,
+        link: format!("{}{}", base(origin), link.path),
+        path: link.path,
+        until: moment(&link.until),
     };
     page(StatusCode::OK, &template)
 }
 
-/// `POST /console/people/{id}/link`: another link, as for a passphrase that was forgotten.
-pub(crate) async fn renew(
-    State(console): State<Console>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Posted { visitor, .. }: Posted,
-) -> Result<Response, Failure> {
-    let path = format!("{}/invite", path_of(&id));
-    let sent = console.api.send::<Member>(&visitor.caller, Method::POST, &path, &json!({}), None).await;
-    let member = sent.map_err(|refusal| Failure::of(&visitor, refusal))?;
-    Ok(show_link(&visitor, &headers, &member, &format!("{} has a new link", member.name)))
+/// Where this console is, as the browser that asks sees it; empty where it does not say.
+fn base(origin: &Origin) -> String {
+    let text = |name: &str| origin.headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(origin) = text("origin").filter(|origin| origin.starts_with("http")) {
+        // It was compared with the host already, when the form came.
+        return origin.to_owned();
+    }
+    let scheme = if text("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https")) {
+        "https"
+    } else {
+        "http"
+    };
+    text("host").map_or_else(String::new, |host| format!("{scheme}://{host}"))
+}
+
+/// The version that the page showed.
+fn version(posted: &crate::console::form::Form) -> Option<u64> {
+    posted.get("version").and_then(|version| version.parse().ok())
+}
+
+/// Back to the list, with what came of it.
+fn back(visitor: &Visitor, sent: Result<Value, Refusal>, done: &str) -> Result<Response, Failure> {
+    match sent {
+        Ok(_) => Ok(go(PEOPLE, &Notice::done(done))),
+        Err(refusal) if refusal.is_conflict() => {
+            let detail = "Somebody else changed this member meanwhile. Nothing was done; look again.";
+            Ok(go(PEOPLE, &Notice::error(detail)))
+        }
+        Err(refusal) if refusal.status() == StatusCode::CONFLICT => {
+            Ok(go(PEOPLE, &Notice::error(refusal.detail)))
+        }
+        Err(refusal) => Err(Failure::of(visitor, refusal)),
+    }
 }
 
 /// `POST /console/people/{id}/role`: gives or takes admin status.
@@ -171,26 +226,36 @@ pub(crate) async fn set_role(
     Path(id): Path<String>,
     Posted { visitor, form }: Posted,
 ) -> Result<Response, Failure> {
-    let body = json!({ "role": form.text("role") });
-    let sent = console.api.send::<Member>(&visitor.caller, Method::PATCH, &path_of(&id), &body, None).await;
+    let member = find(&console, &visitor, &id).await?;
+    let role = if form.text("role") == "admin" { "admin" } else { "viewer" };
+    let body = json!({ "role": role });
+    let sent = console.api.send(&visitor.caller, Method::PATCH, &path(&id), &body, version(&form)).await;
+    let name = &member.name;
+    let done = if role == "admin" {
+        format!("{name} is an admin now.")
+    } else {
+        format!("{name} is a viewer now, and sees everything but secrets.")
+    };
+    back(&visitor, sent, &done)
+}
+
+/// `POST /console/people/{id}/invite`: a new link; one there was, the passphrase and all sessions are void.
+pub(crate) async fn renew(
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    origin: Origin,
+    Posted { visitor, form }: Posted,
+) -> Result<Response, Failure> {
+    let path = format!("{}/invite", path(&id));
+    let sent =
+        console.api.send::<Member>(&visitor.caller, Method::POST, &path, &json!({}), version(&form)).await;
     match sent {
-        Ok(member) => {
-            let now = if member.is_admin() { "an admin" } else { "a viewer" };
-            Ok(go(PEOPLE, &Notice::done(format!("{} is {now} now.", member.name))))
-        }
-        Err(refusal) => told(&visitor, refusal),
+        Ok(member) => Ok(show_link(&visitor, &origin, member, "Made a new link for")),
+        Err(refusal) => back(&visitor, Err(refusal), ""),
     }
 }
 
-/// Back to the list with what stood in the way, where that is something to think about.
-fn told(visitor: &Visitor, refusal: Refusal) -> Result<Response, Failure> {
-    if refusal.status() == StatusCode::CONFLICT {
-        return Ok(go(PEOPLE, &Notice::error(refusal.detail)));
-    }
-    Err(Failure::of(visitor, refusal))
-}
-
-/// `GET /console/people/{id}/remove`: asks first.
+/// `GET /console/people/{id}/remove`: the confirmation.
 pub(crate) async fn ask_remove(
     visitor: Visitor,
     State(console): State<Console>,
@@ -201,20 +266,14 @@ pub(crate) async fn ask_remove(
     Ok(page(StatusCode::OK, &RemovePage { frame, member }))
 }
 
-/// `POST /console/people/{id}/remove`: their sessions end at once.
+/// `POST /console/people/{id}/remove`
 pub(crate) async fn remove(
     State(console): State<Console>,
     Path(id): Path<String>,
-    Posted { visitor, .. }: Posted,
+    Posted { visitor, form }: Posted,
 ) -> Result<Response, Failure> {
     let member = find(&console, &visitor, &id).await?;
     let sent =
-        console.api.send::<Value>(&visitor.caller, Method::DELETE, &path_of(&id), &json!({}), None).await;
-    match sent {
-        Ok(_) => {
-            let text = format!("{} is no member any more; their sessions have ended.", member.name);
-            Ok(go(PEOPLE, &Notice::done(text)))
-        }
-        Err(refusal) => told(&visitor, refusal),
-    }
+        console.api.send(&visitor.caller, Method::DELETE, &path(&id), &json!({}), version(&form)).await;
+    back(&visitor, sent, &format!("Removed {}. They are signed out everywhere.", member.name))
 }

@@ -166,7 +166,7 @@ pub(crate) async fn save(
             entries.version = Some(token.version);
             let detail = "Somebody else changed this token meanwhile. Nothing of yours was saved. Look at what stands here \
                           and save again, or reload the page to see theirs.";
-            let detail = Refusal::new(StatusCode::PRECONDITION_FAILED, "version_conflict", detail);
+            let detail = Refusal::new(StatusCode::PRECONDITION_FAILED, detail);
             Ok(refused(&console, &visitor, token, entries, Vec::new(), Some(detail)).await)
         }
         Err(refusal) if refusal.errors.is_empty() => Err(Failure::of(&visitor, refusal)),

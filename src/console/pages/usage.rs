@@ -258,7 +258,7 @@ async fn load(
     query: &Form,
 ) -> Result<(Asked, Vec<Line>, Report, Names), Failure> {
     let asked = Asked::read(query, Timestamp::now()).map_err(|errors| {
-        let refusal = Refusal::new(StatusCode::BAD_REQUEST, "invalid_parameters", &errors.join(" "));
+        let refusal = Refusal::new(StatusCode::BAD_REQUEST, &errors.join(" "));
         Failure::of(visitor, refusal)
     })?;
     let report = ask(console, visitor, &asked).await?;

@@ -91,11 +91,6 @@ impl<'b> Desk<'b> {
         nodes.into_iter().filter(|node| node["ignored"] != json!(true)).collect()
     }
 
-    /// Whether there is such a thing now.
-    pub(crate) async fn has(&self, role: &str, name: &str) -> bool {
-        !self.nodes(role, name).await.is_empty()
-    }
-
     /// The one thing with this role and name, once it is there.
     pub(crate) async fn find(&self, role: &str, name: &str) -> Element {
         let started = Instant::now();
