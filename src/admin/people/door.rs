@@ -367,7 +367,7 @@ impl Door {
             let same = stored.filter(|stored| {
                 stored.passphrase == member.passphrase && stored.sessions_since == member.sessions_since
             });
-            member = Box::new(same.ok_or(Refused::SignedOut)?);
+            *member = same.ok_or(Refused::SignedOut)?;
         }
         Err(Refused::Busy)
     }

@@ -46,7 +46,7 @@ async fn a_link_makes_a_member_once() {
     let weak = house.door.accept_invitation(&id, &secret, "short", &peer.asker()).await;
     assert!(is(&weak, |refused| matches!(refused, Refused::Passphrase(_))));
     let entered = house.door.accept_invitation(&id, &secret, PASSPHRASE, &peer.asker()).await.unwrap();
-    assert_eq!((entered.cookie.len(), entered.max_age), (64, Duration::from_secs(12 * 3600)));
+    assert_eq!((entered.cookie.len(), entered.max_age), (64, Duration::from_hours(12)));
     assert!(!format!("{entered:?}").contains(&entered.cookie));
     assert_eq!(house.who(&entered.cookie).await, Some(("Ada".to_owned(), Role::Viewer)));
     let again = house.door.accept_invitation(&id, &secret, "another passphrase", &peer.asker()).await;
