@@ -43,7 +43,7 @@ impl Refusal {
 
     /// Something that the console itself has to say no to.
     pub(super) fn new(status: StatusCode, detail: &str) -> Self {
-        Self { status: status.as_u16(), code: code.to_owned(), detail: detail.to_owned(), errors: Vec::new() }
+        Self { status: status.as_u16(), detail: detail.to_owned(), errors: Vec::new() }
     }
 
     fn broken(why: &str) -> Self {
