@@ -135,7 +135,8 @@ impl Timeline<'_> {
         let longest = scale.marks().map(|mark| compact(mark).len()).max().unwrap_or(1);
         let left = i32::try_from(longest)? * window.font * 6 / 10 + 10;
         let (top, bottom) = (window.font + 6, height - window.font - 10);
-        let range = (left..width - 2, top..bottom);
+        // From the bottom up.
+        let range = (left..width - 2, bottom..top);
         let count = fraction(self.values.len().max(1));
         let spec =
             Cartesian2d::<RangedCoordf64, RangedCoordf64>::new(0.0..count, 0.0..scale.top_as_f64(), range);

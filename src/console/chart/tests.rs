@@ -34,6 +34,20 @@ fn the_least_value_is_still_seen() {
 }
 
 #[test]
+fn bars_stand_on_the_ground_and_grow_with_what_they_stand_for() {
+    let picture = timeline(&[10, 40]).draw();
+    let number = |text: &str, name: &str| -> i32 {
+        let value = text.split_once(&format!(" {name}=\"")).unwrap().1;
+        value.split_once('"').unwrap().0.parse().unwrap()
+    };
+    let bars: Vec<_> = picture.broad.split("<rect").skip(1).collect();
+    let ends: Vec<_> = bars.iter().map(|bar| (number(bar, "y"), number(bar, "height"))).collect();
+    let [(low_y, low), (high_y, high)] = ends[..] else { panic!("{ends:?}") };
+    assert!(high_y < low_y && (low * 4 - high).abs() <= 4, "{ends:?}");
+    assert!((low_y + low - high_y - high).abs() <= 1, "{ends:?}");
+}
+
+#[test]
 fn a_year_of_days_is_one_shape_and_small() {
     let values: Vec<u64> = (0..366).map(|n| n * 7919 % 1000).collect();
     let picture = timeline(&values).draw();

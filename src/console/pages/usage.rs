@@ -123,7 +123,7 @@ async fn render(console: &Console, visitor: &Visitor, query: &Form, said: Said) 
     let token = match &asked.token {
         Some(id) => match api.get::<Token>(&visitor.caller, &format!("/v1/tokens/{id}")).await {
             Ok(token) => Some(token),
-            Err(refusal) if refusal.status() == StatusCode::NOT_FOUND => {
+            Err(refusal) if refusal.code == "token_not_found" => {
                 errors.push(refusal.detail);
                 asked.token = None;
                 None

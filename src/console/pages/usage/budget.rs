@@ -91,8 +91,8 @@ impl PoolForm {
         let label = format!("{title} budget: {text}, {} on lease.", grouped(usage.leased));
         let mut told = vec![
             (pool, "used", used),
-            ("leased", "on lease to nodes", grouped(usage.leased)),
-            ("stranded", "of the used: stranded with nodes that went away", grouped(usage.stranded)),
+            ("leased", "on lease", grouped(usage.leased)),
+            ("stranded", "of them stranded", grouped(usage.stranded)),
         ];
         if let Some(left) = usage.remaining {
             told.push(("left", "left", grouped(left)));
