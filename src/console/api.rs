@@ -30,6 +30,9 @@ pub(super) struct FieldError {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Refusal {
     status: u16,
+    /// The API's name for it; of what the console itself refuses, nothing.
+    #[serde(default)]
+    pub(super) code: String,
     pub(super) detail: String,
     #[serde(default)]
     pub(super) errors: Vec<FieldError>,
@@ -43,7 +46,7 @@ impl Refusal {
 
     /// Something that the console itself has to say no to.
     pub(super) fn new(status: StatusCode, detail: &str) -> Self {
-        Self { status: status.as_u16(), detail: detail.to_owned(), errors: Vec::new() }
+        Self { status: status.as_u16(), code: String::new(), detail: detail.to_owned(), errors: Vec::new() }
     }
 
     fn broken(why: &str) -> Self {
