@@ -48,7 +48,6 @@ mod schema;
 mod tokens;
 mod usage;
 
-pub(crate) use crate::store::people::MemberId;
 pub(crate) use auth::Caller;
 use catalogue::Catalogue;
 pub(crate) use people::door::{Asker, Door, Entered, Refused};

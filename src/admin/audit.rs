@@ -154,9 +154,10 @@ pub(super) struct PageView {
 /// Who changed what, from what to what, when: newest first, in pages. Entries are written in the same step as what they
 /// tell of, and are never changed.
 ///
-/// Creating, editing, revoking and rotating tokens, signing secrets, revealed values and edits of the account are noted.
+/// Creating, editing, revoking and rotating tokens, signing secrets, revealed values and edits of the account are noted; so
+/// are invitations, edits and removals of members, and who signed in to the console, out of it, or in vain.
 /// Each version of a token or of the account has its entry: an edit that sets what was set already has one without changes.
-/// What was refused, or came too late, has none.
+/// A call that was refused, or came too late, has none.
 #[utoipa::path(get, path = "/v1/audit", operation_id = "list_trail", tag = "audit",
     params(
         ("limit" = Option<usize>, Query, description = "Entries in a page, 1 to 500; 100 by default.",

@@ -1,12 +1,13 @@
 //! `tollgate member`: who may use the console.
 
+use std::fmt;
+
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{Call, Client};
 use super::token::plain;
 use super::{Global, Misuse, Output, table};
-use crate::admin::MemberId;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MemberCommand {
@@ -24,7 +25,7 @@ pub(super) enum MemberCommand {
     Edit {
         /// The member's id
         #[arg(value_parser = parse_id)]
-        id: MemberId,
+        id: Id,
         /// What they sign in with
         #[arg(long)]
         name: Option<String>,
@@ -39,7 +40,7 @@ pub(super) enum MemberCommand {
     Link {
         /// The member's id
         #[arg(value_parser = parse_id)]
-        id: MemberId,
+        id: Id,
         /// Only if this is the stored version
         #[arg(long, value_name = "N")]
         if_version: Option<u64>,
@@ -48,7 +49,7 @@ pub(super) enum MemberCommand {
     Remove {
         /// The member's id
         #[arg(value_parser = parse_id)]
-        id: MemberId,
+        id: Id,
         /// Only if this is the stored version
         #[arg(long, value_name = "N")]
         if_version: Option<u64>,
@@ -72,9 +73,20 @@ impl Role {
     }
 }
 
-fn parse_id(text: &str) -> Result<MemberId, &'static str> {
-    MemberId::parse(text)
-        .ok_or("not a member's id (mem_ and 26 characters; `tollgate member list` shows them)")
+/// A member's id: `mem_` and the 26 characters of a ULID.
+#[derive(Debug, Clone)]
+pub(super) struct Id(ulid::Ulid);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mem_{}", self.0)
+    }
+}
+
+/// Reads a member's id. Somebody may have pasted a secret instead, so the text is not repeated.
+fn parse_id(text: &str) -> Result<Id, &'static str> {
+    let ulid = text.strip_prefix("mem_").and_then(|ulid| ulid::Ulid::from_string(ulid).ok());
+    ulid.map(Id).ok_or("not a member's id (mem_ and 26 characters; `tollgate member list` shows them)")
 }
 
 /// Runs one of the commands on members.
@@ -118,7 +130,7 @@ pub(super) fn run(global: &Global, command: MemberCommand) -> anyhow::Result<Out
     }
 }
 
-fn path(id: &MemberId) -> String {
+fn path(id: &Id) -> String {
     format!("/v1/members/{id}")
 }
 
