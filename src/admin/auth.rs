@@ -119,6 +119,24 @@ pub(super) async fn find_secret(
     Ok(found.filter(|policy| policy.account == *account && policy.kind == TokenKind::Secret))
 }
 
+fn page_of(headers: &HeaderMap) -> Page {
+    let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    Page::read(&all(header::ORIGIN), &all(header::REFERER))
+}
+
+/// Whether a token that was admitted once still is. A page that was opened from the address bar or a bookmark names none;
+/// where the rules speak of pages, that is no reason to end a session.
+pub(super) fn still_admits(
+    policy: &Policy,
+    now: Timestamp,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> bool {
+    let names_none = page_of(headers).is_absent() && policy.allowed_domains.name_pages();
+    let admitted = check_admits(policy, now, headers, address).is_ok();
+    admitted || (names_none && check_usable(policy, now).is_ok())
+}
+
 /// Whether a secret token may be used now, by a request with these headers that comes from there.
 pub(super) fn check_admits(
     policy: &Policy,
@@ -127,8 +145,7 @@ pub(super) fn check_admits(
     address: Option<IpAddr>,
 ) -> Result<(), Problem> {
     check_usable(policy, now)?;
-    let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
-    let page = Page::read(&all(header::ORIGIN), &all(header::REFERER));
+    let page = page_of(headers);
     let admitted = policy.allowed_domains.admit(&page, address);
     if admitted.is_err() && policy.domain_mode == DomainMode::Enforce {
         let detail = "The allowed domains of this secret token do not admit this request.";

@@ -1,5 +1,7 @@
 //! What all pages share: the frame around them, how they are sent, and how trouble is told.
 
+use std::fmt::Write;
+
 use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -98,7 +100,8 @@ impl Failure {
         let status = refusal.status();
         let mut detail = refusal.detail;
         for error in refusal.errors {
-            detail.push_str(&format!(" {}: {}.", error.pointer, error.detail));
+            // Writing to a text cannot fail.
+            let _ = write!(detail, " {}: {}.", error.pointer, error.detail);
         }
         let mut response = page(status, &FailurePage { frame, status: status.as_u16(), detail });
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -19,8 +19,8 @@ use crate::store::people::Role;
 /// The session's cookie.
 pub(super) const COOKIE: &str = "tollgate_session";
 
-/// Somebody who is signed in.
-#[derive(Debug, Clone)]
+/// Somebody who is signed in. It holds their cookie, so it does not say what it is in a log.
+#[derive(Clone)]
 pub(super) struct Visitor {
     /// As whom the API is asked.
     pub(super) caller: Caller,

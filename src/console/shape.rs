@@ -1,5 +1,7 @@
 //! What the admin API tells, as far as pages show it.
 
+use std::fmt::Write;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -7,6 +9,8 @@ use super::words::{counted, grouped};
 
 /// A token, or what there is of it where its record cannot be read.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in the API")]
+#[expect(clippy::struct_field_names, reason = "`token` is the API's name for its value")]
 pub(super) struct Token {
     pub(super) id: String,
     #[serde(default)]
@@ -218,7 +222,8 @@ impl Receipt {
             (names(true), "not heard of lately, and may still serve by what it knows"),
         ] {
             if !names.is_empty() {
-                text.push_str(&format!(" {names}: {what}."));
+                // Writing to a text cannot fail.
+                let _ = write!(text, " {names}: {what}.");
             }
         }
         text

@@ -58,6 +58,11 @@ impl DomainRules {
         self.0.is_empty()
     }
 
+    /// Whether some rule speaks of pages, not only of clients' addresses.
+    pub fn name_pages(&self) -> bool {
+        self.iter().any(|rule| !rule.is_of_clients())
+    }
+
     /// The rules in their order.
     pub fn iter(&self) -> std::slice::Iter<'_, DomainRule> {
         self.0.iter()

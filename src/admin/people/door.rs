@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use super::invitation;
 use crate::admin::Caller;
-use crate::admin::auth::{check_admits, find_secret};
+use crate::admin::auth::{check_admits, find_secret, still_admits};
 use crate::policy::{AccountId, Policy, Token, TokenDigest};
 use crate::store::people::{Member, MemberId, MemberWritten, Role, Session, Visitor};
 use crate::store::trail::{Actor, Change};
@@ -314,7 +314,7 @@ impl Door {
             (Visitor::Token(id), Some(digest)) => find_secret(&*self.store, &self.account, digest)
                 .await?
                 .filter(|policy| policy.id == *id)
-                .filter(|policy| check_admits(policy, now, asker.headers, asker.address).is_ok())
+                .filter(|policy| still_admits(policy, now, asker.headers, asker.address))
                 .map(|policy| Present::Token(Box::new(policy))),
             _ => None,
         };

@@ -1,5 +1,7 @@
 //! **API Tokens**: the list, oldest first, and the dialog that adds one.
 
+use std::fmt::Write;
+
 use askama::Template;
 use axum::extract::{RawQuery, State};
 use axum::http::{Method, StatusCode};
@@ -123,7 +125,8 @@ async fn ask(
     let mut path = format!("/v1/tokens?usage=true&limit={limit}&offset={offset}");
     for (name, value) in [("q", q), ("status", status)] {
         if !value.is_empty() {
-            path.push_str(&format!("&{name}={}", text(value)));
+            // Writing to a text cannot fail.
+            let _ = write!(path, "&{name}={}", text(value));
         }
     }
     console.api.get(&visitor.caller, &path).await.map_err(|refusal| Failure::of(visitor, refusal))

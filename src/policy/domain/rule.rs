@@ -142,14 +142,17 @@ impl DomainRule {
         self.path.as_deref()
     }
 
+    /// Whether the rule speaks of clients' addresses only, and of no page.
+    pub(super) fn is_of_clients(&self) -> bool {
+        let bare = self.scheme.is_none() && self.port.is_none() && self.path.is_none();
+        bare && matches!(self.host, RuleHost::Block(_))
+    }
+
     /// Whether a client with this address is admitted whatever page it names. Only a bare address or block does that: a
     /// scheme, port or path speaks of pages.
     pub(super) fn admits_client(&self, client: IpAddr) -> bool {
-        let bare = self.scheme.is_none() && self.port.is_none() && self.path.is_none();
-        match &self.host {
-            RuleHost::Block(block) => bare && block.contains(&client.to_canonical()),
-            RuleHost::Name(_) | RuleHost::Below(_) => false,
-        }
+        let RuleHost::Block(block) = &self.host else { return false };
+        self.is_of_clients() && block.contains(&client.to_canonical())
     }
 
     /// Whether the rule admits the page's origin. Its path is another question.

@@ -332,6 +332,12 @@ async fn tokens_open_the_door_by_the_rules_of_the_api() {
             assert!(house.door.session(&entered.cookie, &peer.asker()).await.unwrap().is_some());
         }
     }
+    // Who opens a bookmark names no page, and stays; another page's request does not get in.
+    let entered = house.door.sign_in_with_token(&page, &from_page.asker()).await.unwrap();
+    assert!(house.door.session(&entered.cookie, &there.asker()).await.unwrap().is_some());
+    let mut elsewhere = Peer::at(6);
+    elsewhere.headers.insert(header::ORIGIN, HeaderValue::from_static("https://evil.test"));
+    assert!(house.door.session(&entered.cookie, &elsewhere.asker()).await.unwrap().is_none());
     // The address is looked at with each request.
     let entered = house.door.sign_in_with_token(&near, &here.asker()).await.unwrap();
     assert!(house.door.session(&entered.cookie, &there.asker()).await.unwrap().is_none());
