@@ -15,6 +15,7 @@ mod harness;
 mod admin;
 mod browser;
 mod cli;
+mod console;
 mod credits;
 mod credits_of_a_holder;
 mod dialect_iex;
