@@ -203,6 +203,7 @@ fn row(entry: Entry, names: &Names) -> Row {
         (change::field(&change.field), from, to)
     };
     Row {
+        is_own: who.id == entry.target,
         only: address(AUDIT, &entry.target, "", None),
         at: to_the_second(&entry.at),
         action: action(&entry.action),
@@ -210,7 +211,6 @@ fn row(entry: Entry, names: &Names) -> Row {
         target: Linked { name: called(&entry.target, names), link: link(&entry.target), id: entry.target },
         changes: entry.changes.into_iter().map(tell).collect(),
         is_new,
-        is_own: who.id == entry.target,
         who,
         id: entry.id,
         code: entry.action,
