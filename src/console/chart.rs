@@ -104,8 +104,8 @@ pub(super) struct Timeline<'a> {
     pub(super) colour: Colour,
     /// What to write under some of them: many, and few for narrow windows.
     pub(super) marks: [Vec<(usize, String)>; 2],
-    /// The line that is not to be crossed, and what it is.
-    pub(super) limit: Option<(u64, &'a str)>,
+    /// The line that is not to be crossed.
+    pub(super) limit: Option<u64>,
 }
 
 /// With more values than this no gap would be left between bars, so they become steps of one shape.
@@ -115,9 +115,9 @@ const LIMIT_IN_SIGHT: u64 = 5;
 
 impl Timeline<'_> {
     /// The limit, if it can be drawn.
-    pub(super) fn limit_in_sight(&self) -> Option<(u64, &str)> {
+    pub(super) fn limit_in_sight(&self) -> Option<u64> {
         let most = self.values.iter().max().copied().unwrap_or(0);
-        self.limit.filter(|(limit, _)| *limit <= most.saturating_mul(LIMIT_IN_SIGHT).max(1))
+        self.limit.filter(|limit| *limit <= most.saturating_mul(LIMIT_IN_SIGHT).max(1))
     }
 
     /// Draws it.
@@ -128,7 +128,7 @@ impl Timeline<'_> {
 
     fn draw_for(&self, area: &Area<'_>, window: Size) -> Drawn {
         let limit = self.limit_in_sight();
-        let most = self.values.iter().copied().chain(limit.map(|(limit, _)| limit)).max().unwrap_or(0);
+        let most = self.values.iter().copied().chain(limit).max().unwrap_or(0);
         let scale = Scale::of(most);
         let (width, height) = area.dim_in_pixel();
         let (width, height) = (i32::try_from(width)?, i32::try_from(height)?);
@@ -156,11 +156,9 @@ impl Timeline<'_> {
             let x = x.clamp(left.min(half), (width - half).max(0)).max(half);
             write(area, text, (x, y + 6), (HPos::Center, VPos::Top), window)?;
         }
-        if let Some((limit, name)) = limit {
+        if let Some(limit) = limit {
             let y = scale::float(limit);
             plot.draw(&PathElement::new([(0.0, y), (count, y)], Colour::Limit.rgb().stroke_width(2)))?;
-            let at = plot.map_coordinate(&(count, y));
-            write(area, name, (at.0, at.1 - 4), (HPos::Right, VPos::Bottom), window)?;
         }
         Ok(())
     }

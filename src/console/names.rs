@@ -1,4 +1,4 @@
-//! What tokens are called: their nicknames, where they have one.
+//! What tokens and members are called: nicknames, where they have one, and names.
 
 use std::collections::HashMap;
 
@@ -77,4 +77,22 @@ pub(super) async fn all_if_few(
         (named.id, name)
     };
     Some(listed.tokens.into_iter().map(called).collect())
+}
+
+#[derive(Deserialize)]
+struct Members {
+    members: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    id: String,
+    name: String,
+}
+
+/// The names of all members.
+pub(super) async fn of_members(console: &Console, visitor: &Visitor) -> Names {
+    let found = console.api.get::<Members>(&visitor.caller, "/v1/members").await;
+    let members = found.map_or_else(|_| Vec::new(), |found| found.members);
+    members.into_iter().map(|member| (member.id, member.name)).collect()
 }

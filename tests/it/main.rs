@@ -15,6 +15,7 @@ mod harness;
 mod admin;
 mod browser;
 mod cli;
+mod console;
 mod console_story;
 mod credits;
 mod credits_of_a_holder;

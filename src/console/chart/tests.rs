@@ -70,7 +70,7 @@ fn a_limit_is_a_line_unless_it_is_far_above_everything() {
     let line = "stroke=\"#8A3FB8\"";
     for (limit, is_drawn) in [(8, true), (50, true), (51, false), (u64::MAX, false)] {
         let mut timeline = timeline(&[10, 4]);
-        timeline.limit = Some((limit, "Budget"));
+        timeline.limit = Some(limit);
         assert_eq!(timeline.draw().broad.contains(line), is_drawn, "{limit}");
     }
 }

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +17,6 @@ use crate::console::form::Form;
 use crate::console::layout::{Failure, Frame, page};
 use crate::console::names::{self, Names};
 use crate::console::session::Visitor;
-use crate::console::words::moment;
 use crate::policy::TokenId;
 use crate::policy::token::contains_token;
 
@@ -88,6 +88,8 @@ struct Row {
     /// Field, from, to; what it became is all there is to tell of something new.
     changes: Vec<(String, String, String)>,
     is_new: bool,
+    /// Whether it was done to the one who did it.
+    is_own: bool,
 }
 
 #[derive(Template)]
@@ -167,12 +169,17 @@ fn address(path: &str, target: &str, actor: &str, cursor: Option<&str>) -> Strin
     address
 }
 
-/// What the tokens in these entries are called now.
+/// What tokens and members in these entries are called now.
 async fn names_in(console: &Console, visitor: &Visitor, entries: &[Entry]) -> Names {
     let actors = entries.iter().filter_map(|entry| entry.actor.as_ref()?.id.as_deref());
     let targets = entries.iter().map(|entry| entry.target.as_str());
-    let ids: BTreeSet<_> = actors.chain(targets).filter(|id| TokenId::parse(id).is_some()).collect();
-    names::of(console, visitor, &ids.into_iter().collect::<Vec<_>>()).await
+    let ids: BTreeSet<_> = actors.chain(targets).collect();
+    let tokens: Vec<_> = ids.iter().copied().filter(|id| TokenId::parse(id).is_some()).collect();
+    let mut names = names::of(console, visitor, &tokens).await;
+    if ids.iter().any(|id| id.starts_with("mem_")) {
+        names.extend(names::of_members(console, visitor).await);
+    }
+    names
 }
 
 fn row(entry: Entry, names: &Names) -> Row {
@@ -190,23 +197,28 @@ fn row(entry: Entry, names: &Names) -> Row {
             }
         },
     );
-    let is_new = matches!(entry.action.as_str(), "token.create" | "member.invite");
+    let is_new = matches!(entry.action.as_str(), "token.create" | "member.invite" | "session.begin");
     let tell = |change: Change| {
         let (from, to) = (change::tell(&change.from), change::tell(&change.to));
         (change::field(&change.field), from, to)
     };
     Row {
+        is_own: who.id == entry.target,
         only: address(AUDIT, &entry.target, "", None),
-        at: moment(&entry.at),
+        at: to_the_second(&entry.at),
         action: action(&entry.action),
-        who,
         client: entry.client.unwrap_or_default(),
         target: Linked { name: called(&entry.target, names), link: link(&entry.target), id: entry.target },
         changes: entry.changes.into_iter().map(tell).collect(),
         is_new,
+        who,
         id: entry.id,
         code: entry.action,
     }
+}
+
+fn to_the_second(at: &str) -> String {
+    at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 fn called(id: &str, names: &Names) -> String {
@@ -242,6 +254,9 @@ fn action(code: &str) -> &'static str {
         "member.accept" => "Took up the invitation of",
         "member.passphrase" => "Changed the passphrase of",
         "member.remove" => "Removed",
+        "session.begin" => "Signed in",
+        "session.end" => "Signed out",
+        "session.refused" => "Was not let in as",
         _ => "",
     }
 }
@@ -280,7 +295,7 @@ mod tests {
             assert_eq!((row.who.name.as_str(), row.who.link.as_str(), row.who.id.as_str()), (name, link, id));
             assert_eq!(
                 (row.action, row.target.name.as_str(), row.at.as_str()),
-                ("Changed", "Customer XYZ", "2026-11-24 10:00")
+                ("Changed", "Customer XYZ", "2026-11-24 10:00:00")
             );
             assert_eq!(row.changes, [("core access".to_owned(), "on".to_owned(), "off".to_owned())]);
         }

@@ -19,7 +19,7 @@ pub(super) struct Chart {
     pub(super) title: String,
     pub(super) picture: Picture,
     /// What its colours stand for: the style's name for each, and words.
-    pub(super) key: Vec<(&'static str, &'static str)>,
+    pub(super) key: Vec<(&'static str, String)>,
     /// What it leaves to words.
     pub(super) note: String,
 }
@@ -200,7 +200,7 @@ fn pool_over_time(
         values: &values,
         colour: colour(pool),
         marks: [report::marks(slots, asked.by, 13), report::marks(slots, asked.by, 4)],
-        limit: fits.zip(words.as_deref()).map(|(limit, words)| (limit.credits, words)),
+        limit: fits.map(|limit| limit.credits),
     };
     let in_sight = timeline.limit_in_sight().is_some();
     let note = match (&words, fits) {
@@ -209,10 +209,12 @@ fn pool_over_time(
         (Some(words), None) => format!("{words}. {}", whereabouts(limit)),
         (None, _) => String::new(),
     };
-    let mut key = Vec::new();
-    if in_sight {
-        key = vec![(pool.as_str(), super::view::title(pool)), ("limit", "the limit")];
-    }
+    let key = match &words {
+        Some(words) if in_sight => {
+            vec![(pool.as_str(), self::title(pool).to_owned()), ("limit", words.clone())]
+        }
+        _ => Vec::new(),
+    };
     Chart { picture: timeline.draw(), title, key, note }
 }
 
@@ -250,7 +252,7 @@ pub(super) fn compared(asked: &Asked, lines: &[Line], names: &Names) -> Option<C
         counted(wanted.len() as u64, &what),
         grouped(most)
     );
-    let key = pools(asked).map(|pool| (pool.as_str(), self::title(pool))).collect::<Vec<_>>();
+    let key = pools(asked).map(|pool| (pool.as_str(), self::title(pool).to_owned())).collect::<Vec<_>>();
     let key = if key.len() > 1 { key } else { Vec::new() };
     Some(Chart { picture: draw_ranks(&label, &ranks), title, key, note: String::new() })
 }
