@@ -1,5 +1,7 @@
 //! **Nodes**: who is live, by which policies each acts, what each holds.
 
+use std::fmt::Write as _;
+
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -20,6 +22,7 @@ struct Nodes {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "`node` is the API's name for its id")]
 struct Node {
     node: String,
     name: String,
@@ -110,9 +113,7 @@ fn tell(nodes: &Nodes) -> (String, bool) {
     if silent > 0 {
         let (is, it) = if silent == 1 { ("is", "it") } else { ("are", "they") };
         let silent = counted(silent as u64, "node");
-        text.push_str(&format!(
-            " {silent} {is} silent: gone, or cut off and serving by what {it} last knew."
-        ));
+        let _ = write!(text, " {silent} {is} silent: gone, or cut off and serving by what {it} last knew.");
     }
     (text.trim_start().to_owned(), behind == 0 && silent == 0)
 }
@@ -123,8 +124,9 @@ mod tests {
 
     #[test]
     fn tells_in_a_sentence_how_the_nodes_are() {
+        type Case<'c> = (&'c [(bool, bool)], &'c str, bool);
         // Of each node: live, in step.
-        let table: [(&[(bool, bool)], &str, bool); 6] = [
+        let table: &[Case<'_>] = &[
             (&[], "No node has reported yet.", false),
             (&[(true, true)], "The node that is live acts by", true),
             (&[(true, true), (true, true)], "All 2 nodes that are live act by", true),
@@ -143,7 +145,7 @@ mod tests {
                 leased: 0,
             };
             let (text, is_well) = tell(&Nodes { epoch: 1, nodes: nodes.iter().map(node).collect() });
-            assert!(text.contains(told) && is_well == well, "{nodes:?}: {text}");
+            assert!(text.contains(told) && is_well == *well, "{nodes:?}: {text}");
         }
     }
 }

@@ -222,15 +222,17 @@ pub(super) fn to_json(
     for line in lines {
         for pool in used_pools(asked, line) {
             let sums = line.of(pool);
-            let mut row = json!({ column(asked.by): line.key });
-            if let Some(name) = names.get(&line.key).filter(|_| asked.by == By::Token) {
-                row["name"] = json!(name);
-            }
-            row["pool"] = json!(pool.as_str());
-            row["requests"] = json!(sums.requests);
-            row["credits"] = json!(sums.credits);
-            row["bytes"] = json!(sums.bytes);
-            rows.push(row);
+            let name = names.get(&line.key).filter(|_| asked.by == By::Token);
+            let fields = [
+                Some((column(asked.by), json!(line.key))),
+                name.map(|name| ("name", json!(name))),
+                Some(("pool", json!(pool.as_str()))),
+                Some(("requests", json!(sums.requests))),
+                Some(("credits", json!(sums.credits))),
+                Some(("bytes", json!(sums.bytes))),
+            ];
+            let fields = fields.into_iter().flatten().map(|(name, value)| (name.to_owned(), value));
+            rows.push(Value::Object(fields.collect()));
         }
     }
     let refusals: Vec<_> =

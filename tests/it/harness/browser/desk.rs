@@ -14,7 +14,7 @@ use super::Browser;
 /// How long something may take to appear.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A command of the Chrome DevTools Protocol, by way of chromedriver.
+/// A command of Chrome's developer tools, by way of chromedriver.
 #[derive(Debug)]
 struct DevTools(&'static str, Value);
 
