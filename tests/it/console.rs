@@ -127,7 +127,7 @@ async fn what_cannot_be_taken_is_told_and_never_an_error_of_the_server() {
         ("/console/usage?from=yesterday&pool=gold".to_owned(), 400, "must be core or premium"),
         ("/console/usage?from=2026-11-24&to=2026-11-01".to_owned(), 400, "must not be after the last one"),
         ("/console/usage?last=30d&by=hour".to_owned(), 400, "at most 14 days"),
-        ("/console/usage?page=99999999999999999999".to_owned(), 200, "Nothing was used"),
+        ("/console/usage?page=99999999999999999999".to_owned(), 200, "<h1>Usage</h1>"),
         (format!("/console/usage?token={secret}"), 400, "a token&#39;s id"),
         (format!("/console/usage?token={nobody}"), 400, "no token with that id"),
         ("/console/usage.csv?by=week".to_owned(), 400, "must be hour, day, month"),

@@ -42,7 +42,7 @@ impl Question {
         let text = |name: &str| form.text(name).to_owned();
         Self {
             url: text("url"),
-            method: text("method"),
+            method: form.get("method").filter(|method| !method.is_empty()).unwrap_or("GET").to_owned(),
             origin: text("origin"),
             referer: text("referer"),
             headers: text("headers"),
