@@ -248,6 +248,7 @@ fn start_redis(folder: &Path) -> anyhow::Result<(Server, String)> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     let apart = std::env::var("CONSOLE_APART").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let folder = tempfile::tempdir()?;
     println!("{TOKENS} tokens, each used on every {apart}. day of {DAYS}, every hundredth on each day");

@@ -190,7 +190,7 @@ async fn every_change_shows_in_the_next_answer() {
     assert_eq!(ids(&catalogue, &wanted("car")).await, []);
     let id = world.make(&shop, "Car").await;
     let strange = world.make(&other, "Car").await;
-    assert_eq!(ids(&catalogue, &wanted("car")).await, [id.clone()]);
+    assert_eq!(ids(&catalogue, &wanted("car")).await, std::slice::from_ref(&id));
     for round in 0..20 {
         // Changes of others, and of the account itself, are in between.
         world.edit_account(&shop).await;
@@ -200,7 +200,11 @@ async fn every_change_shows_in_the_next_answer() {
         assert_eq!(ids(&catalogue, &wanted("car")).await, [], "{round}");
         world.store.recall(&shop, None, Pool::Core).await.unwrap();
         world.edit(&shop, &id, |policy| policy.nickname = format!("Car {round}")).await;
-        assert_eq!(ids(&catalogue, &wanted(&format!("car {round}"))).await, [id.clone()], "{round}");
+        assert_eq!(
+            ids(&catalogue, &wanted(&format!("car {round}"))).await,
+            std::slice::from_ref(&id),
+            "{round}"
+        );
     }
     assert!(loaded_once(&catalogue).await);
     let value = Token::from_random(TokenKind::Publishable, [7; 16]);
@@ -216,7 +220,7 @@ async fn more_events_than_can_wait_are_made_up_for() {
     let shop = world.account.clone();
     let id = world.make(&shop, "Car").await;
     let catalogue = world.catalogue(MOST);
-    assert_eq!(ids(&catalogue, &wanted("car")).await, [id.clone()]);
+    assert_eq!(ids(&catalogue, &wanted("car")).await, std::slice::from_ref(&id));
     world.edit(&shop, &id, |policy| policy.nickname = "Ship".to_owned()).await;
     for _ in 0..5000 {
         world.store.recall(&shop, None, Pool::Core).await.unwrap();
@@ -231,7 +235,7 @@ async fn an_event_of_another_account_does_not_stand_for_one_that_is_missing() {
     let shop = world.account.clone();
     let id = world.make(&shop, "Car").await;
     let catalogue = world.catalogue(MOST);
-    assert_eq!(ids(&catalogue, &wanted("car")).await, [id.clone()]);
+    assert_eq!(ids(&catalogue, &wanted("car")).await, std::slice::from_ref(&id));
     let epoch = world.store.epoch(&shop).await.unwrap();
     world.edit(&shop, &id, |policy| policy.nickname = "Ship".to_owned()).await;
     {
