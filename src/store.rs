@@ -558,6 +558,14 @@ pub trait Store: Send + Sync + 'static {
     /// Some tokens of an account, in the order of `ids`; those that are not there are left out.
     async fn get_tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, StoreError>;
 
+    /// An account's tokens, oldest first, behind the first `skip`, at most `limit`; and how many there are in all.
+    async fn list_tokens_behind(
+        &self,
+        account: &AccountId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<(usize, Vec<Listed>), StoreError>;
+
     /// What is counted of some tokens, in the order of `ids`.
     async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError>;
 

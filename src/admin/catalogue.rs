@@ -198,12 +198,13 @@ struct Inner {
     memory: Memory,
 }
 
-/// The memory of an account's tokens.
+/// The memory of an account's tokens. Copies share it.
+#[derive(Clone)]
 pub(super) struct Catalogue {
     store: Arc<dyn Store>,
     account: AccountId,
     most: usize,
-    inner: tokio::sync::Mutex<Inner>,
+    inner: Arc<tokio::sync::Mutex<Inner>>,
 }
 
 /// How the memory stands to the store.
@@ -218,7 +219,18 @@ impl Catalogue {
     /// A memory that is still empty. From now on it hears what is changed.
     pub(super) fn new(store: Arc<dyn Store>, account: AccountId, most: usize) -> Self {
         let inner = Inner { events: store.events(), memory: Memory::Nothing };
-        Self { store, account, most, inner: tokio::sync::Mutex::new(inner) }
+        Self { store, account, most, inner: Arc::new(tokio::sync::Mutex::new(inner)) }
+    }
+
+    /// Reads all tokens if none was read yet, while nobody waits for it.
+    pub(super) fn warm(&self) {
+        // Whoever has the lock reads them, or has.
+        let Ok(mut inner) = Arc::clone(&self.inner).try_lock_owned() else { return };
+        if matches!(inner.memory, Memory::Nothing) {
+            let catalogue = self.clone();
+            // A search that finds nothing read reads it itself, and tells why that fails.
+            tokio::spawn(async move { catalogue.load(&mut inner).await });
+        }
     }
 
     /// Finds tokens, as the store has them at this moment.
@@ -256,6 +268,8 @@ impl Catalogue {
     /// Reads all tokens, after the epoch: what is changed meanwhile is behind it.
     async fn load(&self, inner: &mut Inner) -> Result<(), StoreError> {
         inner.memory = Memory::Nothing;
+        // What is heard of already is in what is read.
+        drain(&mut inner.events, &mut Vec::new());
         let (epoch, account) = self.standing().await?;
         let (mut tokens, mut after) = (BTreeMap::new(), None);
         loop {

@@ -429,6 +429,15 @@ impl Store for EmbeddedStore {
         self.file.read(|reads| reads.tokens(account, ids))
     }
 
+    async fn list_tokens_behind(
+        &self,
+        account: &AccountId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<(usize, Vec<Listed>), StoreError> {
+        self.file.read(|reads| reads.list_tokens_behind(account, skip, limit))
+    }
+
     async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError> {
         let now = self.clock.now();
         self.file.read(|reads| reads.counted_of(account, ids, now))

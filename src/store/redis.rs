@@ -278,6 +278,15 @@ impl RedisStore {
         Ok(counted)
     }
 
+    /// Tokens that the account's set of ids names.
+    async fn listed_all(&self, account: &AccountId, ids: &[String]) -> Result<Vec<Listed>, StoreError> {
+        let ids: Vec<TokenId> = ids.iter().filter_map(|id| TokenId::parse(id)).collect();
+        let listed = self.listed(account, &ids).await?;
+        // Nobody takes a record away: one that is named and not there is a record like any other that cannot be read.
+        let gone = |id: TokenId| Listed::Unreadable { id, why: "there is none".to_owned() };
+        Ok(ids.into_iter().zip(listed).map(|(id, listed)| listed.unwrap_or_else(|| gone(id))).collect())
+    }
+
     /// Some tokens, as a list tells them; `None`: it is not there.
     async fn listed(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Option<Listed>>, StoreError> {
         let mut listed = Vec::with_capacity(ids.len());

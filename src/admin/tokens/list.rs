@@ -28,9 +28,18 @@ const KINDS: [TokenKind; 2] = [TokenKind::Publishable, TokenKind::Secret];
 /// Which tokens are asked for, and how they are to be shown.
 struct Asked {
     part: Part,
-    /// `None`: the plain list.
-    wanted: Option<Wanted>,
+    from: From,
     usage: bool,
+}
+
+/// Where they are found.
+enum From {
+    /// All of them, from behind a token.
+    Cursor,
+    /// All of them, behind so many.
+    Offset,
+    /// Those that are wanted.
+    Search(Wanted),
 }
 
 impl Asked {
@@ -54,10 +63,16 @@ impl Asked {
         if !errors.is_empty() {
             return Err(Problem::parameters(errors));
         }
-        let plain = words.is_none() && state.is_none() && kind.is_none() && offset.is_none();
-        let wanted = (!plain).then(|| Wanted { words: words.unwrap_or_default(), state, kind, now });
+        let all = words.as_ref().is_none_or(Vec::is_empty) && state.is_none() && kind.is_none();
+        let from = match offset {
+            _ if !all || words.is_some() && after.is_some() => {
+                From::Search(Wanted { words: words.unwrap_or_default(), state, kind, now })
+            }
+            None if words.is_none() => From::Cursor,
+            _ => From::Offset,
+        };
         let part = Part { after, offset: offset.unwrap_or(0), limit: limit.unwrap_or(DEFAULT_PAGE) };
-        Ok(Self { part, wanted, usage: usage.unwrap_or(false) })
+        Ok(Self { part, from, usage: usage.unwrap_or(false) })
     }
 }
 
@@ -114,9 +129,10 @@ pub(in crate::admin) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let asked = Asked::read(&query, (shared.admin.now)())?;
-    let (listed, more, total) = match &asked.wanted {
-        Some(wanted) => search(&shared, wanted, &asked.part).await?,
-        None => page(&shared, &asked.part).await?,
+    let (listed, more, total) = match &asked.from {
+        From::Search(wanted) => search(&shared, wanted, &asked.part).await?,
+        From::Offset => skip(&shared, &asked.part).await?,
+        From::Cursor => page(&shared, &asked.part).await?,
     };
     let next_cursor = listed.last().filter(|_| more).map(|last| write_cursor(id_of(last)));
     let tokens = if asked.usage {
@@ -138,6 +154,15 @@ async fn page(shared: &Shared, part: &Part) -> Result<Page, StoreError> {
     let more = listed.len() > part.limit;
     listed.truncate(part.limit);
     Ok((listed, more, None))
+}
+
+async fn skip(shared: &Shared, part: &Part) -> Result<Page, StoreError> {
+    let (store, account) = (&shared.admin.store, &shared.admin.account);
+    let (total, listed) = store.list_tokens_behind(account, part.offset, part.limit).await?;
+    // Whoever looks through the list like this may search it next.
+    shared.catalogue.warm();
+    let more = part.offset.saturating_add(listed.len()) < total && !listed.is_empty();
+    Ok((listed, more, Some(total)))
 }
 
 async fn search(shared: &Shared, wanted: &Wanted, part: &Part) -> Result<Page, StoreError> {

@@ -192,6 +192,9 @@ impl Store for Shelf {
     async fn get_tokens(&self, _: &AccountId, _: &[TokenId]) -> Answered<Vec<Listed>> {
         away()
     }
+    async fn list_tokens_behind(&self, _: &AccountId, _: usize, _: usize) -> Answered<(usize, Vec<Listed>)> {
+        away()
+    }
     async fn tokens_usage(&self, _: &AccountId, _: &[TokenId]) -> Answered<Vec<Counted>> {
         away()
     }

@@ -57,6 +57,27 @@ impl Reads {
         Ok(listed)
     }
 
+    /// Tokens behind the first `skip`, and how many there are. Goes through all keys, and reads no text but of those it tells.
+    pub(super) fn list_tokens_behind(
+        &self,
+        account: &AccountId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<(usize, Vec<Listed>), Stopped> {
+        let tokens = self.0.open_table(TOKENS)?;
+        let (start, end) = token_range(account, None);
+        let (mut total, mut listed) = (0, Vec::new());
+        for entry in tokens.range(start.as_str()..end.as_str())? {
+            let (name, text) = entry?;
+            let wanted = total >= skip && listed.len() < limit;
+            total += 1;
+            if wanted && let Some(id) = name.value().split_once('/').and_then(|(_, id)| TokenId::parse(id)) {
+                listed.push(list_one(text.value(), account, &id));
+            }
+        }
+        Ok((total, listed))
+    }
+
     /// Some tokens, those that are there.
     pub(super) fn tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, Stopped> {
         let tokens = self.0.open_table(TOKENS)?;

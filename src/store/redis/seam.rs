@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use redis::cmd;
+use redis::{Pipeline, cmd};
 use tokio::sync::broadcast;
 
 use super::answers::{self, strange, unreadable};
@@ -48,11 +48,7 @@ impl Store for RedisStore {
         let answer =
             self.link.ask(range, Again::Yes).await.map_err(|failure| failure.into_store_error(&key))?;
         let ids = answers::texts(answer, "ZRANGEBYLEX")?;
-        let ids: Vec<TokenId> = ids.iter().filter_map(|id| TokenId::parse(id)).collect();
-        let listed = self.listed(account, &ids).await?;
-        // Nobody takes a record away: one that is named and not there is a record like any other that cannot be read.
-        let gone = |id: TokenId| Listed::Unreadable { id, why: "there is none".to_owned() };
-        Ok(ids.into_iter().zip(listed).map(|(id, listed)| listed.unwrap_or_else(|| gone(id))).collect())
+        self.listed_all(account, &ids).await
     }
 
     async fn create_token(&self, policy: &Policy, value: &Token, note: &Note) -> Result<(), StoreError> {
@@ -353,6 +349,25 @@ impl Store for RedisStore {
 
     async fn get_tokens(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Listed>, StoreError> {
         Ok(self.listed(account, ids).await?.into_iter().flatten().collect())
+    }
+
+    async fn list_tokens_behind(
+        &self,
+        account: &AccountId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<(usize, Vec<Listed>), StoreError> {
+        let key = self.keys.tokens(account);
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("ZCARD").arg(&key);
+        pipeline.cmd("ZRANGEBYLEX").arg(&key).arg("-").arg("+");
+        // All scores are one, so what is skipped costs no more than a step down the list.
+        let skip = i64::try_from(skip).unwrap_or(i64::MAX);
+        pipeline.arg("LIMIT").arg(skip).arg(limit);
+        let answers = self.ask_all(&mut pipeline, &[key.clone(), key]).await?;
+        let [total, ids] = <[_; 2]>::try_from(answers).map_err(|_| strange("ZCARD"))?;
+        let total = usize::try_from(answers::number(total, "ZCARD")?).unwrap_or(usize::MAX);
+        Ok((total, self.listed_all(account, &answers::texts(ids, "ZRANGEBYLEX")?).await?))
     }
 
     async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError> {

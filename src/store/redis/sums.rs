@@ -18,8 +18,8 @@ use crate::store::{Grain, StoreError, UsageSums};
 const BUNCH: usize = 64;
 /// How many hashes of names are read at once.
 const SCANS: usize = 4;
-/// How many of their fields at once.
-const SCANNED: usize = 10_000;
+/// About how many fields of each at once: they may be long, and nobody else's call is to wait for them.
+const SCANNED: usize = 2000;
 /// The field that says of sums whether they hold all.
 const COMPLETE: &str = "complete";
 

@@ -413,6 +413,18 @@ impl Store for MoodyStore {
         Ok(listed)
     }
 
+    async fn list_tokens_behind(
+        &self,
+        account: &AccountId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<(usize, Vec<Listed>), StoreError> {
+        self.ready().await?;
+        let (total, mut listed) = self.inner.list_tokens_behind(account, skip, limit).await?;
+        self.spoil(&mut listed);
+        Ok((total, listed))
+    }
+
     async fn tokens_usage(&self, account: &AccountId, ids: &[TokenId]) -> Result<Vec<Counted>, StoreError> {
         self.ready().await?;
         self.inner.tokens_usage(account, ids).await

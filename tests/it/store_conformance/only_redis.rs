@@ -7,10 +7,11 @@ use tollgate::ledger::lease::Reserved;
 use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{PerPool, Policy, Pool, TokenKind};
 use tollgate::store::redis::{ConnectError, RedisSettings, RedisStore};
-use tollgate::store::{Counted, Listed, Store, StoreError};
+use tollgate::store::{Counted, Grain, Listed, Store, StoreError};
 
 use super::bench::{
     Bench, Raw, Takes as _, a_note, account_id, ask, charge, connect, limit, new_id, new_value, sealer,
+    settlement,
 };
 use crate::harness::redis_server::{Options, RedisServer};
 
@@ -464,4 +465,33 @@ async fn law_1_with_wait_replicas_no_lease_is_spent_that_a_failover_could_forget
     assert!(matches!(refused, Reserved::CreditsExhausted { .. }), "{refused:?}");
     let granted = after.take(&charge(&policy.id, Pool::Core, 200)).await.unwrap();
     assert!(matches!(granted, Reserved::Granted(_)), "{granted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sums_of_more_tokens_than_are_read_at_once_are_whole() {
+    let bench = Bench::redis();
+    bench.make_account(PerPool::default()).await;
+    let store = bench.store();
+    let mut waiting = tokio::task::JoinSet::new();
+    for at in 0..5000_u64 {
+        let (policy, value) = (
+            Policy::new(new_id(), account_id(), TokenKind::Publishable, bench.now()),
+            new_value(TokenKind::Publishable),
+        );
+        let store = Arc::clone(store);
+        waiting.spawn(async move {
+            store.create_token(&policy, &value).await.unwrap();
+            let taking = charge(&policy.id, Pool::Core, at + 1);
+            store.take(&taking).await.unwrap();
+            store.settle(&[settlement(&taking, at + 1)]).await.unwrap();
+        });
+    }
+    while let Some(done) = waiting.join_next().await {
+        done.unwrap();
+    }
+    let month = ["2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"].map(|time| time.parse().unwrap());
+    let sums = store.usage_sums(&account_id(), Grain::Token, month[0], month[1]).await.unwrap();
+    assert_eq!(sums.used.len(), 5000);
+    assert_eq!(sums.used.iter().map(|sum| sum.credits).sum::<u64>(), 5000 * 5001 / 2);
+    super::sums::check(&bench, month[0], month[1]).await;
 }

@@ -305,6 +305,12 @@ async fn many_tokens_are_told_of_at_once(mut bench: Bench) {
             other => panic!("{other:?}"),
         }
     }
+    let in_order: Vec<_> = in_order.iter().map(id).collect();
+    for (skip, limit) in [(0, 1000), (0, 10), (290, 10), (295, 10), (301, 10), (usize::MAX, 10), (3, 0)] {
+        let (total, listed) = bench.store().list_tokens_behind(&account_id(), skip, limit).await.unwrap();
+        let expected: Vec<_> = in_order.iter().skip(skip).take(limit).cloned().collect();
+        assert_eq!((total, listed.iter().map(id).collect::<Vec<_>>()), (301, expected), "{skip} {limit}");
+    }
     let counted = bench.store().tokens_usage(&account_id(), &asked).await.unwrap();
     assert_eq!(counted.len(), asked.len());
     for (id, counted) in asked.iter().zip(counted) {
@@ -314,4 +320,5 @@ async fn many_tokens_are_told_of_at_once(mut bench: Bench) {
     assert!(bench.store().tokens_usage(&account_id(), &[]).await.unwrap().is_empty());
     let other = AccountId::parse("default-2").unwrap();
     assert!(bench.store().get_tokens(&other, &asked).await.unwrap().is_empty());
+    assert!(bench.store().list_tokens_behind(&other, 0, 10).await.unwrap().1.is_empty());
 }
