@@ -64,6 +64,10 @@ fn kind_of(method: &Method, response: &ResponseHeader) -> (BodyKind, bool) {
     (BodyKind::of(content_type, false), is_encoded(codings.map(header::HeaderValue::as_bytes)))
 }
 
+fn length_of(response: &ResponseHeader) -> Option<u64> {
+    response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 fn stated(price: &Price, response: &mut ResponseHeader) -> Option<crate::policy::Credits> {
     let name = price.header()?;
     let values = response.headers.get_all(name).iter();
@@ -121,7 +125,7 @@ impl Gate {
         let case = is_stream.then(|| case(session, &visit.trail, route)).flatten();
         let expires_at = visit.trail.policy.as_ref().and_then(|policy| policy.expires_at);
         let open = self.streams.open(tab, visit.leash.clone(), case, expires_at);
-        pass.set_metered(Metered::begin(flow, open, grows));
+        pass.set_metered(Metered::begin(flow, open, grows, length_of(response)));
         Ok(())
     }
 }

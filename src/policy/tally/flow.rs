@@ -28,6 +28,11 @@ impl Flow {
         self.rates.of(self.seen())
     }
 
+    /// What the response costs when so many bytes in all have gone out, if nothing more is counted in them.
+    pub fn price_at(&self, bytes: u64) -> Credits {
+        self.rates.of(Seen { bytes: self.bytes.max(bytes), units: self.tally.units() })
+    }
+
     /// What must be in hand for what has gone out already: the price, and that of the event which has begun.
     pub fn due(&self) -> Credits {
         self.rates.of(Seen { bytes: self.bytes, units: self.tally.begun() })

@@ -166,7 +166,6 @@ impl Elements {
     }
 
     /// Which bytes follow a backslash that counts: in a row of them every second one does.
-    #[expect(clippy::inline_always, reason = "as above")]
     #[inline(always)]
     fn escaped_bits(&mut self, backslashes: u64, len: usize) -> u64 {
         const EVEN: u64 = 0x5555_5555_5555_5555;
