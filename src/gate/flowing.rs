@@ -64,7 +64,7 @@ fn kind_of(method: &Method, response: &ResponseHeader) -> (BodyKind, bool) {
     (BodyKind::of(content_type, false), is_encoded(codings.map(header::HeaderValue::as_bytes)))
 }
 
-fn length(response: &ResponseHeader) -> Option<u64> {
+fn length_of(response: &ResponseHeader) -> Option<u64> {
     response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -101,9 +101,7 @@ impl Gate {
             visit.late = Some(Late::Failed(Failure::EncodedResponse));
             return Error::e_explain(ErrorType::InternalError, "a response that cannot be counted");
         }
-        // What is neither counted nor cut is not read.
-        let is_read = price.reads_body() || kind.is_stream();
-        let kind = if encoded || !(is_read || kind == BodyKind::Empty) { BodyKind::Opaque } else { kind };
+        let kind = if encoded { BodyKind::Opaque } else { kind };
         let is_stream = kind.is_stream() || response.status == StatusCode::SWITCHING_PROTOCOLS;
         if pass.is_free() && !(grows && is_stream) {
             pass.begin_response(status);
@@ -124,15 +122,10 @@ impl Gate {
                 Err(_) => break,
             }
         }
-        // Where the length is told, its price is drawn at once, as far as it is in the purse; the rest as it flows.
-        if !is_stream && let Some(length) = length(response) {
-            let whole = flow.price_with(length);
-            tab.grow(first.min(whole), whole);
-        }
         let case = is_stream.then(|| case(session, &visit.trail, route)).flatten();
         let expires_at = visit.trail.policy.as_ref().and_then(|policy| policy.expires_at);
         let open = self.streams.open(tab, visit.leash.clone(), case, expires_at);
-        pass.set_metered(Metered::begin(flow, open, grows));
+        pass.set_metered(Metered::begin(flow, open, grows, length_of(response)));
         Ok(())
     }
 }

@@ -20,10 +20,15 @@ const SOON: Duration = Duration::from_millis(10);
 /// The same for what is delivered in any case, so that the limit is exceeded only where it is really used up.
 const SOONER: Duration = Duration::from_millis(3);
 
+/// So much of a body whose length is known is drawn for at once; it goes out soon, and what does not is given back.
+const AHEAD: u64 = 1024 * 1024;
+
 /// The response.
 pub(super) struct Metered {
     flow: Flow,
     open: Arc<Open>,
+    /// How long the body is, if that is known.
+    length: u64,
     /// Held back: not paid for yet.
     rest: Bytes,
     /// A stream, and its price grows: it is cut where the credits end.
@@ -36,9 +41,10 @@ pub(super) struct Metered {
 
 impl Metered {
     /// The response begins: what it costs already is spent.
-    pub(super) fn begin(flow: Flow, open: Arc<Open>, grows: bool) -> Self {
-        let mut metered =
-            Self { flow, open, rest: Bytes::new(), cut: grows && flow.is_stream(), seen: false, said: false };
+    pub(super) fn begin(flow: Flow, open: Arc<Open>, grows: bool, length: Option<u64>) -> Self {
+        let cut = grows && flow.is_stream();
+        let length = length.unwrap_or_default();
+        let mut metered = Self { flow, open, length, rest: Bytes::new(), cut, seen: false, said: false };
         let open = metered.open.clone();
         let mut hand = open.hand();
         metered.spend(&mut hand);
@@ -207,7 +213,8 @@ impl Metered {
         if let Some(tab) = &mut hand.tab
             && tab.in_hand() < price
         {
-            tab.grow(price, price);
+            let ahead = self.flow.seen().bytes.saturating_add(AHEAD);
+            tab.grow(price, self.flow.price_at(self.length.min(ahead)));
         }
     }
 

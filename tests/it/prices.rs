@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::client::{Ask, Connection};
-use crate::harness::gate::{Gate, Plan, limited};
+use crate::harness::gate::{Gate, Plan, Token, limited};
 use crate::harness::redis_server::RedisServer;
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
@@ -164,6 +164,42 @@ async fn what_breaks_off_is_charged_for_what_went_out() {
     gate.wait_used(&token, 40).await;
 }
 
+/// Asks for a long body of which 700,000 bytes come, and reads them.
+async fn read_700_kilobytes(gate: &Gate, token: &Token) -> Connection {
+    let target = token.on("/kilobytes/x");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nX-Test: stall=700000\r\n\r\n");
+    let mut connection = Connection::open(gate.address).await;
+    connection.write(request.as_bytes()).await.expect("sent");
+    connection.read_head().await.expect("a head");
+    let mut read = 0;
+    while read < 700_000 {
+        read += connection.read_some().await.expect("a piece");
+    }
+    assert_eq!(read, 700_000);
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_body_that_stops_midway_is_charged_for_what_went_out_also_through_a_kill() {
+    let upstream = Upstream::start().await;
+    let mut gate = Plan::new(&upstream).routes(ROUTES).start().await;
+    let token = gate.token(limited(5_400)).await;
+    // Credits are drawn ahead of the body; a client that leaves has paid for what it could read.
+    drop(read_700_kilobytes(&gate, &token).await);
+    gate.wait_used(&token, 1_400).await;
+    // So it is through a kill.
+    let connection = read_700_kilobytes(&gate, &token).await;
+    gate.kill();
+    drop(connection);
+    gate.start_again().await;
+    gate.wait_used(&token, 2_800).await;
+    // What was drawn and not spent is there to the last credit.
+    let ask = || Ask::get(&token.on("/kilobytes/x")).header("X-Test", "object=1300000");
+    assert_eq!(gate.ask(ask()).await.body.len(), 1_300_000);
+    assert_eq!(gate.ask(ask()).await.status, 402);
+    gate.wait_used(&token, 5_400).await;
+}
+
 #[tokio::test]
 async fn a_compressed_answer_that_cannot_be_counted_is_502_and_costs_nothing() {
     let upstream = Upstream::start().await;
@@ -185,9 +221,7 @@ async fn a_compressed_answer_that_cannot_be_counted_is_502_and_costs_nothing() {
 async fn a_bounded_price_never_exceeds_a_limit_and_an_unbounded_one_by_its_own_cost_at_most() {
     let upstream = Upstream::start().await;
     let mut gate = Plan::new(&upstream).routes(ROUTES).start().await;
-    let ask = |token: &crate::harness::gate::Token, path: &str| {
-        Ask::get(&token.on(path)).header("X-Test", "json=10")
-    };
+    let ask = |token: &Token, path: &str| Ask::get(&token.on(path)).header("X-Test", "json=10");
     // 31 each; 40 must be free for one.
     let token = gate.token(limited(75)).await;
     assert_eq!(gate.ask(ask(&token, "/bounded/x")).await.status, 200);

@@ -28,9 +28,9 @@ impl Flow {
         self.rates.of(self.seen())
     }
 
-    /// What it costs if it ends after so many bytes, with the units seen up to now.
-    pub fn price_with(&self, bytes: u64) -> Credits {
-        self.rates.of(Seen { bytes, units: self.tally.units() })
+    /// What the response costs when so many bytes in all have gone out, if nothing more is counted in them.
+    pub fn price_at(&self, bytes: u64) -> Credits {
+        self.rates.of(Seen { bytes: self.bytes.max(bytes), units: self.tally.units() })
     }
 
     /// What must be in hand for what has gone out already: the price, and that of the event which has begun.

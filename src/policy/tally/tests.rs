@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use fearless_simd::{Level, Simd as _};
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::cost::{Credits, Form, MAX_CREDITS, Price, Rates};
+use crate::policy::cost::{Credits, Form, MAX_CREDITS, Price, Rates, Seen};
 use crate::policy::{Denial, Pool};
 
 mod reference;
@@ -345,6 +346,13 @@ proptest! {
             (BodyKind::Opaque, u64::from(!body.is_empty())),
             (BodyKind::Empty, 0),
         ];
+        for level in levels() {
+            let mut elements = Elements::default();
+            for chunk in cut(&body, &places) {
+                elements.feed_by(level, chunk);
+            }
+            assert_eq!(elements.count(), reference::elements(&body), "{level:?}");
+        }
         let each: Vec<&[u8]> = body.chunks(1).collect();
         for (kind, expected) in expected {
             let whole = tally(kind, &[&body]);
@@ -436,8 +444,23 @@ proptest! {
                 assert_eq!(flow.admit(chunk, Credits(MAX_CREDITS)), chunk.len());
             }
             assert_eq!(flow.seen().bytes, body.len() as u64);
+            // Where a body is not read, because its units could not change the price, the price is the same all the same.
+            let seen = Seen { bytes: body.len() as u64, units: count(kind, &body) };
+            assert_eq!(flow.price(), rates(form.clone(), kind).of(seen), "{kind:?} {form:?}");
         }
     }
+}
+
+/// The vectors that this machine has.
+fn levels() -> Vec<Level> {
+    let level = Level::new();
+    let mut levels = vec![level, Level::baseline()];
+    #[cfg(target_arch = "x86_64")]
+    {
+        levels.extend(level.as_sse4_2().map(fearless_simd::Simd::level));
+        levels.extend(level.as_avx2().map(fearless_simd::Simd::level));
+    }
+    levels
 }
 
 fn json_values() -> impl Strategy<Value = serde_json::Value> {

@@ -480,7 +480,7 @@ async fn sums_of_more_tokens_than_are_read_at_once_are_whole() {
         );
         let store = Arc::clone(store);
         waiting.spawn(async move {
-            store.create_token(&policy, &value).await.unwrap();
+            store.create_token(&policy, &value, &a_note()).await.unwrap();
             let taking = charge(&policy.id, Pool::Core, at + 1);
             store.take(&taking).await.unwrap();
             store.settle(&[settlement(&taking, at + 1)]).await.unwrap();

@@ -2,7 +2,7 @@
 //! `json=N` (an array of N), `object=N` (one value of N bytes), `lines=N` (NDJSON), `events=N` (server-sent events, then the
 //! end), `feed=N` (N events, and then nothing more), `burst=N` (N events at once, and then nothing more), `frames=N`
 //! (WebSocket, N messages, and then nothing more), `half=N` (N lines of NDJSON, then the connection breaks),
-//! `price=N` (a header `X-Price: N`), `packed=N` (says it is compressed).
+//! `stall=N` (says it has 3,000,000 bytes, sends N, and then nothing more), `price=N` (a header `X-Price: N`), `packed=N` (says it is compressed).
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,6 +17,12 @@ pub(super) async fn answer(stream: &mut TcpStream, name: &str, value: &str) -> O
                 .await
         }
         "object" => whole(stream, "application/octet-stream", "", "x".repeat(count)).await,
+        "stall" => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 3000000\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.ok()?;
+            stream.write_all("x".repeat(count).as_bytes()).await.ok()?;
+            idle(stream).await
+        }
         "price" => whole(stream, "text/plain", &format!("X-Price: {count}\r\n"), "priced".to_owned()).await,
         "packed" => whole(stream, "application/json", "Content-Encoding: gzip\r\n", "x".repeat(count)).await,
         "lines" | "half" => {
