@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fearless_simd::{Level, Simd as _};
+use fearless_simd::Level;
 use proptest::prelude::*;
 
 use super::*;
