@@ -88,7 +88,7 @@ struct Size {
 }
 
 const BROAD: Size = Size { width: 1000, font: 13, class: "broad" };
-const SLIM: Size = Size { width: 330, font: 12, class: "slim" };
+const SLIM: Size = Size { width: 330, font: 13, class: "slim" };
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
