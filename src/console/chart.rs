@@ -289,9 +289,9 @@ fn svg(size: (u32, u32), label: &str, attributes: &str, draw: impl Fn(&Area<'_>)
     let inside = drawn.split_once(">\n").map_or("", |(_, inside)| inside);
     let label = escape(label);
     let mut text = String::with_capacity(drawn.len());
-    let _ = write!(
+    let _ = writeln!(
         text,
-        "<svg {attributes} viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{label}\"><title>{label}</title>\n",
+        "<svg {attributes} viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{label}\"><title>{label}</title>",
         size.0, size.1
     );
     // What is so by itself, or comes from the style of the page.

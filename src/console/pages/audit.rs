@@ -1,6 +1,7 @@
 //! **Audit**: who changed what, from what to what, when. Newest first; nobody can change it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use askama::Template;
 use axum::extract::{RawQuery, State};
@@ -129,7 +130,8 @@ pub(crate) async fn show(
     }
     template.newest = address(AUDIT, &template.target, &template.actor, None);
     let mut path = address("/v1/audit", &template.target, &template.actor, query.get("cursor"));
-    path.push_str(&format!("{}limit={ENTRIES}", if path.contains('?') { '&' } else { '?' }));
+    let joiner = if path.contains('?') { '&' } else { '?' };
+    let _ = write!(path, "{joiner}limit={ENTRIES}");
     let found = match console.api.get::<Page>(&visitor.caller, &path).await {
         Ok(found) => found,
         Err(refusal) if refusal.status() == StatusCode::BAD_REQUEST => {
@@ -163,7 +165,7 @@ fn address(path: &str, target: &str, actor: &str, cursor: Option<&str>) -> Strin
     for (name, value) in [("target", target), ("actor", actor), ("cursor", cursor.unwrap_or_default())] {
         if !value.is_empty() {
             let joiner = if address.contains('?') { '&' } else { '?' };
-            address.push_str(&format!("{joiner}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+            let _ = write!(address, "{joiner}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
         }
     }
     address
@@ -242,14 +244,13 @@ fn link(id: &str) -> String {
 fn action(code: &str) -> &'static str {
     match code {
         "token.create" => "Created",
-        "token.edit" => "Changed",
+        "token.edit" | "member.edit" => "Changed",
         "token.revoke" => "Revoked",
         "token.rotate" => "Rotated",
         "token.reveal" => "Revealed",
         "token.signing_secret" => "Made a signing secret for",
         "account.edit" => "Changed account",
         "member.invite" => "Invited",
-        "member.edit" => "Changed",
         "member.link" => "Made a new link for",
         "member.accept" => "Took up the invitation of",
         "member.passphrase" => "Changed the passphrase of",

@@ -65,7 +65,7 @@ impl Question {
         {
             match line.split_once(':') {
                 Some((name, value)) if !name.trim().is_empty() => {
-                    add(&mut headers, name.trim(), value.trim())
+                    add(&mut headers, name.trim(), value.trim());
                 }
                 _ => error("headers", &format!("line {} is not like “Name: value”", at + 1)),
             }
@@ -78,13 +78,16 @@ impl Question {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let mut body = json!({ "method": self.method, "target": self.url, "headers": headers });
+        let mut body = Map::new();
+        body.insert("method".to_owned(), json!(self.method));
+        body.insert("target".to_owned(), json!(self.url));
+        body.insert("headers".to_owned(), Value::Object(headers));
         for (name, value) in [("client", &self.client), ("token_id", &self.token_id)] {
             if !value.is_empty() {
-                body[name] = json!(value);
+                body.insert(name.to_owned(), json!(value));
             }
         }
-        Ok(body)
+        Ok(Value::Object(body))
     }
 
     /// Fit to be shown: without secrets. Whether there was any.
@@ -140,7 +143,8 @@ struct Answer {
 
 #[derive(Debug, Deserialize)]
 struct Check {
-    check: String,
+    #[serde(rename = "check")]
+    name: String,
     outcome: String,
     code: Option<String>,
     detail: Option<String>,
@@ -159,7 +163,7 @@ impl Check {
     }
 
     fn title(&self) -> String {
-        let text = self.check.replace('_', " ");
+        let text = self.name.replace('_', " ");
         let mut chars = text.chars();
         chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
     }

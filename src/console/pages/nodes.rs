@@ -1,5 +1,7 @@
 //! **Nodes**: who is live, by which policies each acts, what each holds.
 
+use std::fmt::Write as _;
+
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,7 +23,8 @@ struct Nodes {
 
 #[derive(Deserialize)]
 struct Node {
-    node: String,
+    #[serde(rename = "node")]
+    id: String,
     name: String,
     epoch: u64,
     in_step: bool,
@@ -110,9 +113,7 @@ fn tell(nodes: &Nodes) -> (String, bool) {
     if silent > 0 {
         let (is, it) = if silent == 1 { ("is", "it") } else { ("are", "they") };
         let silent = counted(silent as u64, "node");
-        text.push_str(&format!(
-            " {silent} {is} silent: gone, or cut off and serving by what {it} last knew."
-        ));
+        let _ = write!(text, " {silent} {is} silent: gone, or cut off and serving by what {it} last knew.");
     }
     (text.trim_start().to_owned(), behind == 0 && silent == 0)
 }
@@ -134,7 +135,7 @@ mod tests {
         ];
         for (nodes, told, well) in table {
             let node = |(live, in_step): &(bool, bool)| Node {
-                node: String::new(),
+                id: String::new(),
                 name: String::new(),
                 epoch: 1,
                 in_step: *in_step,

@@ -1,5 +1,7 @@
 //! Which usage is asked for: the page's query, read and written. Pure.
 
+use std::fmt::Write as _;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
@@ -241,7 +243,7 @@ impl Asked {
         let mut link = format!("{path}?by={}", self.by.as_str());
         let mut add = |name: &str, value: &str| {
             let value = utf8_percent_encode(value, QUERY);
-            link.push_str(&format!("&{name}={value}"));
+            let _ = write!(link, "&{name}={value}");
         };
         match self.last {
             Some(last) => add("last", last.as_str()),

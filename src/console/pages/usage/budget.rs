@@ -67,14 +67,14 @@ impl BudgetForm {
         }
         self
     }
-
-    /// The periods there are: value, name, and whether a pool has it chosen.
-    pub(super) fn periods(&self, pool: &PoolForm) -> Vec<(&'static str, &'static str, bool)> {
-        PERIODS.iter().map(|(value, name)| (*value, *name, pool.period == *value)).collect()
-    }
 }
 
 impl PoolForm {
+    /// The periods there are: value, name, and whether it is chosen.
+    pub(super) fn periods(&self) -> Vec<(&'static str, &'static str, bool)> {
+        PERIODS.iter().map(|(value, name)| (*value, *name, self.period == *value)).collect()
+    }
+
     fn of(pool: &'static str, title: &'static str, usage: &PoolUsage, limit: Option<&Limit>) -> Self {
         let colour = if pool == "core" { Colour::Core } else { Colour::Premium };
         let used = grouped(usage.used);

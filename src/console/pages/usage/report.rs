@@ -222,15 +222,15 @@ pub(super) fn to_json(
     for line in lines {
         for pool in used_pools(asked, line) {
             let sums = line.of(pool);
-            let mut row = json!({ column(asked.by): line.key });
-            if let Some(name) = names.get(&line.key).filter(|_| asked.by == By::Token) {
-                row["name"] = json!(name);
-            }
-            row["pool"] = json!(pool.as_str());
-            row["requests"] = json!(sums.requests);
-            row["credits"] = json!(sums.credits);
-            row["bytes"] = json!(sums.bytes);
-            rows.push(row);
+            let name = names.get(&line.key).filter(|_| asked.by == By::Token);
+            let cells = [(column(asked.by), json!(line.key))].into_iter();
+            let cells = cells.chain(name.map(|name| ("name", json!(name)))).chain([
+                ("pool", json!(pool.as_str())),
+                ("requests", json!(sums.requests)),
+                ("credits", json!(sums.credits)),
+                ("bytes", json!(sums.bytes)),
+            ]);
+            rows.push(Value::Object(cells.map(|(name, cell)| (name.to_owned(), cell)).collect()));
         }
     }
     let refusals: Vec<_> =

@@ -1,5 +1,7 @@
 //! Rows and pictures of usage, as the page shows them. Pure.
 
+use std::fmt::Write as _;
+
 use super::super::USAGE;
 use super::asked::{Asked, By};
 use super::report::{self, Line, Refusals, Slot};
@@ -193,7 +195,7 @@ fn pool_over_time(
         limit.map(|limit| format!("{limit_name}: {} {}", grouped(limit.credits), a_period(&limit.period)));
     let mut label = format!("{title} {}: {} in all{most}.", asked.range_text(), grouped(sum));
     if let Some(words) = &words {
-        label.push_str(&format!(" {words}."));
+        let _ = write!(label, " {words}.");
     }
     let timeline = Timeline {
         label: &label,
