@@ -125,13 +125,13 @@ mod tests {
     #[test]
     fn tells_in_a_sentence_how_the_nodes_are() {
         // Of each node: live, in step.
-        let table: [(&[(bool, bool)], &str, bool); 6] = [
-            (&[], "No node has reported yet.", false),
-            (&[(true, true)], "The node that is live acts by", true),
-            (&[(true, true), (true, true)], "All 2 nodes that are live act by", true),
-            (&[(true, true), (true, false)], "1 of 2 nodes that are live does not act", false),
-            (&[(true, true), (false, false)], "newest policies. 1 node is silent", false),
-            (&[(false, true), (false, true)], "2 nodes are silent", false),
+        let table = [
+            (vec![], "No node has reported yet.", false),
+            (vec![(true, true)], "The node that is live acts by", true),
+            (vec![(true, true), (true, true)], "All 2 nodes that are live act by", true),
+            (vec![(true, true), (true, false)], "1 of 2 nodes that are live does not act", false),
+            (vec![(true, true), (false, false)], "newest policies. 1 node is silent", false),
+            (vec![(false, true), (false, true)], "2 nodes are silent", false),
         ];
         for (nodes, told, well) in table {
             let node = |(live, in_step): &(bool, bool)| Node {

@@ -14,7 +14,7 @@ use crate::policy::Pool;
 /// Rows of the table on a page.
 const ROWS: usize = 60;
 /// How many are compared in a picture.
-const RANKS: usize = 12;
+pub(super) const RANKS: usize = 12;
 
 /// A picture with its heading.
 pub(super) struct Chart {

@@ -5,7 +5,7 @@ fn asked(query: &str) -> Asked {
     Asked::read(&Form::parse(query.as_bytes()), "2026-11-24T10:20:30Z".parse().unwrap()).unwrap()
 }
 
-fn report(rows: Value) -> Report {
+fn report(rows: &Value) -> Report {
     serde_json::from_value(json!({ "rows": rows, "refusals": [{ "code": "domain_denied", "count": 3 }] }))
         .unwrap()
 }
@@ -16,7 +16,7 @@ fn row(name: &str, key: &str, pool: &str, credits: u64) -> Value {
 
 #[test]
 fn days_are_added_up_to_months_in_their_order() {
-    let report = report(json!([
+    let report = report(&json!([
         row("day", "2026-11-02", "core", 5),
         row("day", "2026-10-31", "core", 7),
         row("day", "2026-11-30", "core", 1),
@@ -34,7 +34,7 @@ fn days_are_added_up_to_months_in_their_order() {
 
 #[test]
 fn what_is_compared_stands_by_credits() {
-    let report = report(json!([
+    let report = report(&json!([
         row("dataset", "A", "core", 1),
         row("dataset", "B", "core", 5),
         row("dataset", "C", "premium", 9),
@@ -69,7 +69,7 @@ fn every_stretch_has_its_place_also_where_nothing_was_used() {
         );
     }
     let asked = asked("by=day&from=2026-11-01&to=2026-11-03");
-    let lines = report(json!([row("day", "2026-11-02", "core", 5)])).lines(By::Day);
+    let lines = report(&json!([row("day", "2026-11-02", "core", 5)])).lines(By::Day);
     assert_eq!(values(&slots(&asked), &lines, Pool::Core), [0, 5, 0]);
     assert_eq!(values(&slots(&asked), &lines, Pool::Premium), [0, 0, 0]);
 }
@@ -93,7 +93,7 @@ fn marks_are_few_and_days_begin_at_midnight() {
 #[test]
 fn files_hold_each_pool_and_name_the_tokens() {
     let id = "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV";
-    let report = report(json!([row("token_id", id, "core", 5), row("token_id", id, "premium", 6)]));
+    let report = report(&json!([row("token_id", id, "core", 5), row("token_id", id, "premium", 6)]));
     let names = HashMap::from([(id.to_owned(), "=Customer, XYZ".to_owned())]);
     let lines = report.lines(By::Token);
     assert_eq!(
