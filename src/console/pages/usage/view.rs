@@ -12,7 +12,7 @@ use crate::console::words::{bytes, counted, grouped};
 use crate::policy::Pool;
 
 /// Rows of the table on a page.
-const ROWS: usize = 60;
+const ROWS: usize = 31;
 /// How many are compared in a picture.
 pub(super) const RANKS: usize = 12;
 
