@@ -88,7 +88,7 @@ struct Size {
 }
 
 const BROAD: Size = Size { width: 1000, font: 13, class: "broad" };
-const SLIM: Size = Size { width: 330, font: 12, class: "slim" };
+const SLIM: Size = Size { width: 330, font: 13, class: "slim" };
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
@@ -177,13 +177,17 @@ impl Timeline<'_> {
             }
             return Ok(());
         }
+        // What shares a pixel or two is drawn as the most of it, so that no peak is lost.
+        let pixels = plot.get_x_axis_pixel_range().len() / 2;
+        let shared = self.values.len().div_ceil(pixels.max(1));
         let mut outline = vec![(0.0, 0.0)];
         let mut before = 0;
-        for (at, value) in self.values.iter().enumerate() {
-            if *value != before {
-                outline.push((fraction(at), seen(before)));
-                outline.push((fraction(at), seen(*value)));
-                before = *value;
+        for (at, values) in self.values.chunks(shared).enumerate() {
+            let value = values.iter().max().copied().unwrap_or(0);
+            if value != before {
+                outline.push((fraction(at * shared), seen(before)));
+                outline.push((fraction(at * shared), seen(value)));
+                before = value;
             }
         }
         let end = fraction(self.values.len());

@@ -9,7 +9,7 @@ use super::Console;
 use super::session::Visitor;
 
 /// Up to so many are asked for one by one.
-const FEW: usize = 60;
+const FEW: usize = 72;
 /// Of a longer list, so many pages are read.
 const MOST_PAGES: usize = 40;
 

@@ -52,7 +52,21 @@ fn a_year_of_days_is_one_shape_and_small() {
     let values: Vec<u64> = (0..366).map(|n| n * 7919 % 1000).collect();
     let picture = timeline(&values).draw();
     assert_eq!((bars(&picture.broad), picture.broad.matches("<polygon").count()), (0, 1));
-    assert!(picture.broad.len() + picture.slim.len() < 16_000, "{}", picture.broad.len());
+    assert!(picture.broad.len() + picture.slim.len() < 10_000, "{}", picture.broad.len());
+}
+
+#[test]
+fn no_peak_is_lost_where_days_share_a_pixel() {
+    let mut values = [10; 366];
+    values[201] = 1_000;
+    let picture = timeline(&values).draw();
+    for svg in [&picture.broad, &picture.slim] {
+        let points = svg.split_once("points=\"").unwrap().1.split_once('"').unwrap().0;
+        let heights =
+            points.split_whitespace().map(|point| point.split_once(',').unwrap().1.parse::<i32>().unwrap());
+        let (top, bottom) = (heights.clone().min().unwrap(), heights.max().unwrap());
+        assert!(bottom - top > 150, "{points}");
+    }
 }
 
 #[test]

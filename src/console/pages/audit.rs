@@ -1,7 +1,5 @@
 //! **Audit**: who changed what, from what to what, when. Newest first; nobody can change it.
 
-use std::fmt::Write as _;
-
 use std::collections::BTreeSet;
 
 use askama::Template;

@@ -78,11 +78,16 @@ impl Question {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let given = |text: &String| if text.is_empty() { Value::Null } else { json!(text) };
-        Ok(json!({
-            "method": self.method, "target": self.url, "headers": headers,
-            "client": given(&self.client), "token_id": given(&self.token_id),
-        }))
+        let mut body = Map::new();
+        body.insert("method".to_owned(), json!(self.method));
+        body.insert("target".to_owned(), json!(self.url));
+        body.insert("headers".to_owned(), Value::Object(headers));
+        for (name, value) in [("client", &self.client), ("token_id", &self.token_id)] {
+            if !value.is_empty() {
+                body.insert(name.to_owned(), json!(value));
+            }
+        }
+        Ok(Value::Object(body))
     }
 
     /// Fit to be shown: without secrets. Whether there was any.
@@ -137,9 +142,9 @@ struct Answer {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(clippy::struct_field_names, reason = "`check` is the API's name for it")]
 struct Check {
-    check: String,
+    #[serde(rename = "check")]
+    name: String,
     outcome: String,
     code: Option<String>,
     detail: Option<String>,
@@ -158,7 +163,7 @@ impl Check {
     }
 
     fn title(&self) -> String {
-        let text = self.check.replace('_', " ");
+        let text = self.name.replace('_', " ");
         let mut chars = text.chars();
         chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
     }

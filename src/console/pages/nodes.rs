@@ -22,9 +22,9 @@ struct Nodes {
 }
 
 #[derive(Deserialize)]
-#[expect(clippy::struct_field_names, reason = "`node` is the API's name for its id")]
 struct Node {
-    node: String,
+    #[serde(rename = "node")]
+    id: String,
     name: String,
     epoch: u64,
     in_step: bool,
@@ -124,19 +124,18 @@ mod tests {
 
     #[test]
     fn tells_in_a_sentence_how_the_nodes_are() {
-        type Case<'c> = (&'c [(bool, bool)], &'c str, bool);
         // Of each node: live, in step.
-        let table: &[Case<'_>] = &[
-            (&[], "No node has reported yet.", false),
-            (&[(true, true)], "The node that is live acts by", true),
-            (&[(true, true), (true, true)], "All 2 nodes that are live act by", true),
-            (&[(true, true), (true, false)], "1 of 2 nodes that are live does not act", false),
-            (&[(true, true), (false, false)], "newest policies. 1 node is silent", false),
-            (&[(false, true), (false, true)], "2 nodes are silent", false),
+        let table = [
+            (vec![], "No node has reported yet.", false),
+            (vec![(true, true)], "The node that is live acts by", true),
+            (vec![(true, true), (true, true)], "All 2 nodes that are live act by", true),
+            (vec![(true, true), (true, false)], "1 of 2 nodes that are live does not act", false),
+            (vec![(true, true), (false, false)], "newest policies. 1 node is silent", false),
+            (vec![(false, true), (false, true)], "2 nodes are silent", false),
         ];
         for (nodes, told, well) in table {
             let node = |(live, in_step): &(bool, bool)| Node {
-                node: String::new(),
+                id: String::new(),
                 name: String::new(),
                 epoch: 1,
                 in_step: *in_step,
@@ -145,7 +144,7 @@ mod tests {
                 leased: 0,
             };
             let (text, is_well) = tell(&Nodes { epoch: 1, nodes: nodes.iter().map(node).collect() });
-            assert!(text.contains(told) && is_well == *well, "{nodes:?}: {text}");
+            assert!(text.contains(told) && is_well == well, "{nodes:?}: {text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`asked`] reads which usage is asked for; [`report`] puts what the admin API tells in order; `csv` writes files;
 //! [`view`] makes rows and pictures of it; [`budget`] shows and sets the account's budget.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use askama::Template;
 use axum::extract::{RawQuery, State};
@@ -226,7 +226,9 @@ async fn fill(
         shown.reverse();
     }
     let (pages, shown) = view::cut(asked, &shown);
-    let names = if asked.by == By::Token { names_of(console, visitor, shown).await } else { Names::new() };
+    // In the picture stand the first of all, whichever page of the table is shown.
+    let named: Vec<&Line> = lines.iter().take(view::RANKS).chain(shown.iter().copied()).collect();
+    let names = if asked.by == By::Token { names_of(console, visitor, &named).await } else { Names::new() };
     template.charts = if asked.by.is_time() {
         view::over_time(asked, &lines, &bounds.limits, bounds.name)
     } else {
@@ -247,8 +249,8 @@ async fn fill(
 }
 
 async fn names_of(console: &Console, visitor: &Visitor, lines: &[&Line]) -> Names {
-    let ids: Vec<_> = lines.iter().map(|line| line.key.as_str()).filter(|id| !id.is_empty()).collect();
-    names::of(console, visitor, &ids).await
+    let ids: BTreeSet<_> = lines.iter().map(|line| line.key.as_str()).filter(|id| !id.is_empty()).collect();
+    names::of(console, visitor, &ids.into_iter().collect::<Vec<_>>()).await
 }
 
 /// What a download is made of.

@@ -11,7 +11,9 @@ use crate::harness::upstream::Upstream;
 #[tokio::test]
 async fn the_audit_tells_who_changed_what_from_what_to_what() {
     let (upstream, redis) = (Upstream::start().await, RedisServer::start());
-    for plan in [Plan::new(&upstream), Plan::new(&upstream).store(&format!("url: \"{}\"", redis.url()))] {
+    for plan in
+        [Plan::new(&upstream), Plan::new(&upstream).store(&format!("url: \"{}\", timeout: 10s", redis.url()))]
+    {
         let mut gate = plan.start().await;
         let token = gate.token(json!({"nickname": "Web shop"})).await;
         gate.edit(

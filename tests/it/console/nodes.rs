@@ -11,7 +11,9 @@ use super::visitor::Visitor;
 async fn each_node_is_shown_with_its_policies_and_whether_it_lives() {
     let (upstream, redis) = (Upstream::start().await, RedisServer::start());
     let secret = format!("sk_{}", "5ec2e7".repeat(6).get(..32).unwrap());
-    let node = || Plan::new(&upstream).store(&format!("url: \"{}\"", redis.url())).secret(&secret).start();
+    let node = || {
+        Plan::new(&upstream).store(&format!("url: \"{}\", timeout: 10s", redis.url())).secret(&secret).start()
+    };
     let first = node().await;
     let _second = node().await;
     let visitor = Visitor::with_token(&first).await;

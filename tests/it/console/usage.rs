@@ -40,7 +40,9 @@ async fn used(plan: Plan) -> (Gate, String) {
 #[tokio::test]
 async fn usage_is_shown_over_time_and_side_by_side_with_its_refusals() {
     let (upstream, redis) = (Upstream::start().await, RedisServer::start());
-    for plan in [Plan::new(&upstream), Plan::new(&upstream).store(&format!("url: \"{}\"", redis.url()))] {
+    for plan in
+        [Plan::new(&upstream), Plan::new(&upstream).store(&format!("url: \"{}\", timeout: 10s", redis.url()))]
+    {
         let (gate, id) = used(plan).await;
         let visitor = Visitor::with_token(&gate).await;
         let token = format!("/console/usage?token={id}");
@@ -96,7 +98,8 @@ async fn files_have_names_and_no_cell_is_a_formula() {
 #[tokio::test]
 async fn a_year_of_usage_stays_a_small_page() {
     let (upstream, redis) = (Upstream::start().await, RedisServer::start());
-    let mut gate = Plan::new(&upstream).store(&format!("url: \"{}\"", redis.url())).start().await;
+    let mut gate =
+        Plan::new(&upstream).store(&format!("url: \"{}\", timeout: 10s", redis.url())).start().await;
     let token = gate.token(json!({"nickname": "Busy"})).await;
     spend_for_a_year(&redis, &token.id).await;
     let visitor = Visitor::with_token(&gate).await;

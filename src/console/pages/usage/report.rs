@@ -223,16 +223,14 @@ pub(super) fn to_json(
         for pool in used_pools(asked, line) {
             let sums = line.of(pool);
             let name = names.get(&line.key).filter(|_| asked.by == By::Token);
-            let fields = [
-                Some((column(asked.by), json!(line.key))),
-                name.map(|name| ("name", json!(name))),
-                Some(("pool", json!(pool.as_str()))),
-                Some(("requests", json!(sums.requests))),
-                Some(("credits", json!(sums.credits))),
-                Some(("bytes", json!(sums.bytes))),
-            ];
-            let fields = fields.into_iter().flatten().map(|(name, value)| (name.to_owned(), value));
-            rows.push(Value::Object(fields.collect()));
+            let cells = [(column(asked.by), json!(line.key))].into_iter();
+            let cells = cells.chain(name.map(|name| ("name", json!(name)))).chain([
+                ("pool", json!(pool.as_str())),
+                ("requests", json!(sums.requests)),
+                ("credits", json!(sums.credits)),
+                ("bytes", json!(sums.bytes)),
+            ]);
+            rows.push(Value::Object(cells.map(|(name, cell)| (name.to_owned(), cell)).collect()));
         }
     }
     let refusals: Vec<_> =

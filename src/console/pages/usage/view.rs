@@ -12,9 +12,9 @@ use crate::console::words::{bytes, counted, grouped};
 use crate::policy::Pool;
 
 /// Rows of the table on a page.
-const ROWS: usize = 60;
+const ROWS: usize = 31;
 /// How many are compared in a picture.
-const RANKS: usize = 12;
+pub(super) const RANKS: usize = 12;
 
 /// A picture with its heading.
 pub(super) struct Chart {
