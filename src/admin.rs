@@ -65,7 +65,7 @@ pub struct Admin {
     pub account: AccountId,
     /// Who says whether a request would pass.
     pub explainer: Arc<dyn Explainer>,
-    /// Data sets that the routes name, for those who grant them ([`crate::policy::RouteTable::grantable`]).
+    /// Data sets that the routes name, for those who grant them ([`crate::policy::route::RouteTable::grantable`]).
     pub datasets: Vec<String>,
     /// The metrics of this node, in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,

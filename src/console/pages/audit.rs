@@ -1,6 +1,7 @@
 //! **Audit**: who changed what, from what to what, when. Newest first; nobody can change it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use askama::Template;
 use axum::extract::{RawQuery, State};
