@@ -61,7 +61,8 @@ fn no_peak_is_lost_where_days_share_a_pixel() {
     values[201] = 1_000;
     let picture = timeline(&values).draw();
     for svg in [&picture.broad, &picture.slim] {
-        let points = svg.split_once("points=\"").unwrap().1.split_once('"').unwrap().0;
+        let shape = svg.split_once("<polygon").unwrap().1;
+        let points = shape.split_once("points=\"").unwrap().1.split_once('"').unwrap().0;
         let heights =
             points.split_whitespace().map(|point| point.split_once(',').unwrap().1.parse::<i32>().unwrap());
         let (top, bottom) = (heights.clone().min().unwrap(), heights.max().unwrap());
