@@ -1,7 +1,8 @@
 //! The upstream behind all subjects: fixed bodies, as cheap as can be, one thread for each connection.
 //!
 //! The last number in the path is how many bytes the body has: `/v1/data/MY/CARS/16384`. It can show the head of the
-//! last request it got, which is how the run checks that a subject does what it claims.
+//! last request it got, which is how the run checks that a subject does what it claims. Below `/events` it answers with one
+//! server-sent event and no end.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,6 +12,9 @@ use std::thread;
 
 use parking_lot::Mutex;
 
+const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+                      13\r\ndata: {\"price\":1}\n\n\r\n";
+
 /// A running upstream; it ends with the process.
 pub(crate) struct Upstream {
     address: SocketAddr,
@@ -19,6 +23,7 @@ pub(crate) struct Upstream {
 
 struct Shared {
     answers: Mutex<BTreeMap<usize, Arc<Vec<u8>>>>,
+    streams: Mutex<Vec<TcpStream>>,
     watched: std::sync::atomic::AtomicBool,
     last: Mutex<Vec<u8>>,
 }
@@ -29,6 +34,7 @@ impl Upstream {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             answers: Mutex::default(),
+            streams: Mutex::default(),
             watched: std::sync::atomic::AtomicBool::new(false),
             last: Mutex::default(),
         });
@@ -50,6 +56,11 @@ impl Upstream {
     pub(crate) fn watch(&self, watched: bool) {
         self.shared.watched.store(watched, std::sync::atomic::Ordering::SeqCst);
         self.shared.last.lock().clear();
+    }
+
+    /// Ends all streams.
+    pub(crate) fn end_streams(&self) {
+        self.shared.streams.lock().clear();
     }
 
     /// The last request while it was watched; empty: none.
@@ -74,6 +85,12 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
         if shared.watched.load(std::sync::atomic::Ordering::Relaxed) {
             *shared.last.lock() = head.to_vec();
         }
+        if head.starts_with(b"GET /events/") {
+            stream.write_all(STREAM.as_bytes()).ok()?;
+            // Open, but without a thread.
+            shared.streams.lock().push(stream);
+            return None;
+        }
         let size = body_size(head);
         let answer = known.entry(size).or_insert_with(|| shared.answer(size));
         stream.write_all(answer).ok()?;
@@ -89,12 +106,23 @@ impl Shared {
                  Content-Type: application/json; charset=utf-8\r\nCache-Control: max-age=5\r\nContent-Length: {size}\r\n\r\n"
             )
             .into_bytes();
-            let record = br#"{"make":"audi","model":"a2","year":2008,"price":7250},"#;
-            answer.extend(record.iter().cycle().take(size));
+            answer.extend(records(size));
             Arc::new(answer)
         };
         self.answers.lock().entry(size).or_insert_with(make).clone()
     }
+}
+
+/// A JSON array of records, filled up with spaces to so many bytes.
+fn records(size: usize) -> Vec<u8> {
+    let record = br#"{"make":"audi","model":"a2","year":2008,"price":7250},"#;
+    let whole = size.saturating_sub(2) / record.len() * record.len();
+    let mut body = Vec::with_capacity(size);
+    body.extend(b"[".iter().take(size));
+    body.extend(record.iter().cycle().take(whole.saturating_sub(1)));
+    body.resize(size.saturating_sub(1).max(body.len()), b' ');
+    body.extend(b"]".iter().take(size - body.len()));
+    body
 }
 
 /// The number at the end of the path.

@@ -57,6 +57,12 @@ impl Requests {
         Ok(Self { signer: Some(signer), ..Self::one(bytes, token) })
     }
 
+    /// The same with one token, for a body of `bytes` on another route.
+    pub(crate) fn on(route: &str, bytes: usize, token: &str) -> Self {
+        let before = format!("GET /{route}/{bytes}?token=").into_bytes();
+        Self { before, ..Self::one(bytes, token) }
+    }
+
     /// The same with one token.
     pub(crate) fn one(bytes: usize, token: &str) -> Self {
         Self::new(bytes, Arc::new(vec![token.to_owned()]), Order::Random)

@@ -20,8 +20,10 @@ mod connection;
 mod counted;
 mod figures;
 mod http_upstream;
+mod idle_streams;
 mod load;
 mod matrix;
+mod metering;
 mod outage;
 mod plan;
 mod process;
@@ -73,6 +75,12 @@ fn run() -> anyhow::Result<()> {
     }
     if plan.signed {
         report.signed = Some(signed::measure(&plan, &upstream)?);
+    }
+    if plan.metering {
+        report.metering = Some(metering::measure(&plan, &upstream)?);
+    }
+    if plan.streams {
+        report.streams = Some(idle_streams::measure(&plan, &upstream)?);
     }
     if plan.outage_part {
         report.outage = Some(outage::measure(&plan, &upstream)?);

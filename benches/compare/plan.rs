@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+/// All parts.
+const PARTS: &str = "matrix,tokens,propagation,outage,signed,metering,streams";
+
 /// What to measure and for how long.
 #[expect(clippy::struct_excessive_bools, reason = "switches that a person sets, each by itself")]
+#[derive(Clone)]
 pub(crate) struct Plan {
     /// A short run, to see that all works: `BENCH_QUICK=1`.
     pub(crate) quick: bool,
@@ -34,7 +38,7 @@ pub(crate) struct Plan {
     pub(crate) cold: usize,
     /// Edits whose way to three nodes is timed.
     pub(crate) edits: usize,
-    /// The main table; the parts to run are listed in `BENCH_PARTS=matrix,tokens,propagation,outage,signed`; default all.
+    /// The main table; the parts to run are listed in `BENCH_PARTS`, as in [`PARTS`]; default all.
     pub(crate) matrix: bool,
     /// Many tokens.
     pub(crate) tokens: bool,
@@ -44,6 +48,12 @@ pub(crate) struct Plan {
     pub(crate) signed: bool,
     /// Signed requests a second there: `BENCH_SIGNED_RATE`.
     pub(crate) signed_rate: f64,
+    /// Prices that the response tells, beside flat ones.
+    pub(crate) metering: bool,
+    /// What an open stream holds that nothing comes from.
+    pub(crate) streams: bool,
+    /// How many of those: `BENCH_STREAMS`. Open files may allow fewer.
+    pub(crate) idle: usize,
     /// A store that stands still.
     pub(crate) outage_part: bool,
     /// How long the store stands still there.
@@ -65,8 +75,7 @@ impl Plan {
         let quick = is_on("BENCH_QUICK");
         let pick = |short: usize, long: usize| if quick { short } else { long };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let parts =
-            env::var("BENCH_PARTS").unwrap_or_else(|_| "matrix,tokens,propagation,outage,signed".to_owned());
+        let parts = env::var("BENCH_PARTS").unwrap_or_else(|_| PARTS.to_owned());
         let has = |part: &str| parts.split(',').any(|named| named.trim() == part);
         let millis = |short: usize, long: usize| Duration::from_millis(pick(short, long) as u64);
         let given = env::var_os("BENCH_TOLLGATE").map(PathBuf::from);
@@ -98,6 +107,9 @@ impl Plan {
             propagation: has("propagation"),
             signed: has("signed"),
             signed_rate: number("BENCH_SIGNED_RATE", 10_000)? as f64,
+            metering: has("metering"),
+            streams: has("streams"),
+            idle: number("BENCH_STREAMS", pick(1_000, 10_000))?,
             outage_part: has("outage"),
             outage: millis(3_000, 10_000),
             callgrind: is_on("BENCH_CALLGRIND"),

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::counted::Counted;
 use super::figures::Spread;
+use super::idle_streams::IdleStreams;
 use super::matrix::{Matrix, Row};
+use super::metering::Metering;
 use super::outage::Outage;
 use super::plan::Plan;
 use super::propagation::Propagation;
@@ -17,6 +19,7 @@ use super::subjects::Kind;
 use super::tokens::Tokens;
 
 mod made;
+mod metering;
 mod signed;
 
 use made::Made;
@@ -29,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) tokens: Option<Tokens>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) signed: Option<Signed>,
+    pub(crate) metering: Option<Metering>,
+    pub(crate) streams: Option<IdleStreams>,
     pub(crate) outage: Option<Outage>,
     pub(crate) counted: Vec<Counted>,
     bars: Vec<Bar>,
@@ -61,6 +66,8 @@ impl Report {
             tokens: None,
             propagation: None,
             signed: None,
+            metering: None,
+            streams: None,
             outage: None,
             counted: Vec::new(),
             bars: Vec::new(),
@@ -116,6 +123,9 @@ impl Report {
         if let Some(signed) = &self.signed {
             signed.add_bars(&mut bars);
         }
+        if let Some(metering) = &self.metering {
+            metering.add_bars(&mut bars);
+        }
         if let Some(outage) = &self.outage {
             outage.add_bars(&mut bars);
         }
@@ -162,6 +172,12 @@ impl Report {
         }
         if let Some(signed) = &self.signed {
             signed.write(&mut text);
+        }
+        if let Some(metering) = &self.metering {
+            metering.write(&mut text);
+        }
+        if let Some(streams) = &self.streams {
+            streams.write(&mut text);
         }
         if let Some(outage) = &self.outage {
             outage.write(&mut text);

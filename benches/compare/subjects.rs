@@ -182,6 +182,17 @@ impl Tollgate {
         Self::start_below(&[], plan, name, store, (upstream, plan.threads))
     }
 
+    /// With more routes, on the embedded store.
+    pub(crate) fn start_with(
+        plan: &Plan,
+        name: &str,
+        upstream: SocketAddr,
+        routes: &str,
+    ) -> anyhow::Result<Self> {
+        let configuration = configuration("embedded:", upstream, plan.threads) + routes;
+        Self::start_configured(&[], plan, name, &configuration)
+    }
+
     /// The same below a wrapper.
     pub(crate) fn start_below(
         wrapper: &[String],
@@ -190,8 +201,17 @@ impl Tollgate {
         store: &str,
         (upstream, threads): (SocketAddr, usize),
     ) -> anyhow::Result<Self> {
+        Self::start_configured(wrapper, plan, name, &configuration(store, upstream, threads))
+    }
+
+    fn start_configured(
+        wrapper: &[String],
+        plan: &Plan,
+        name: &str,
+        configuration: &str,
+    ) -> anyhow::Result<Self> {
         let place = plan.place(name)?;
-        fs::write(place.join("proxy.yaml"), configuration(store, upstream, threads))?;
+        fs::write(place.join("proxy.yaml"), configuration)?;
         let events = place.join("events.log");
         let mut command = wrapped(wrapper, &plan.tollgate);
         command.args(["serve", "--config"]).arg(place.join("proxy.yaml")).stdin(Stdio::null());

@@ -17,6 +17,10 @@ use super::{ServeError, bind};
 use crate::config::Config;
 use crate::proxy::Proxy;
 
+/// Bytes of requests that are read ahead: a head of usual length, read at once. What is longer, and every body, is read
+/// into buffers of its own. Each connection holds this as long as it is open, so Pingora's default of 64 KiB is most of
+/// what an idle stream would cost.
+const READ_BUFFER: usize = 4 << 10;
 /// Bytes of a response that are gathered into one write: the head and a body of usual length. Pingora's default of 1,460
 /// makes two of them as soon as both together are longer, and a write costs more than copying. What may be a stream (a
 /// response without a length) is written at once all the same.
@@ -57,7 +61,9 @@ impl Listening {
         let mut service = http_proxy_service(&Arc::new(self.conf), proxy);
         for (address, socket) in self.sockets {
             let listener = ListenerConfig::tcp(address.to_string());
-            service.add_listener(listener.l4_buffer(L4BufferSettings::default().write(WRITE_BUFFER)));
+            service.add_listener(
+                listener.l4_buffer(L4BufferSettings::default().read(READ_BUFFER).write(WRITE_BUFFER)),
+            );
             fds.add(address.to_string(), socket.into_raw_fd());
             addresses.push(address);
         }

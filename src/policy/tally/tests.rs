@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fearless_simd::Level;
+use fearless_simd::{Level, Simd};
 use proptest::prelude::*;
 
 use super::*;
@@ -457,8 +457,8 @@ fn levels() -> Vec<Level> {
     let mut levels = vec![level, Level::baseline()];
     #[cfg(target_arch = "x86_64")]
     {
-        levels.extend(level.as_sse4_2().map(fearless_simd::Simd::level));
-        levels.extend(level.as_avx2().map(fearless_simd::Simd::level));
+        levels.extend(level.as_sse4_2().map(Simd::level));
+        levels.extend(level.as_avx2().map(Simd::level));
     }
     levels
 }
