@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use redis::{FromRedisValue, Pipeline, Value};
+use redis::{FromRedisValue, Pipeline, Value, cmd};
 
 use super::RedisStore;
 use super::answers::{self, strange, unreadable};
 use super::cells::{parse_cell, parse_figures, parse_pool, parse_refusal};
+use super::link::Again;
 use crate::policy::{AccountId, Operation};
 use crate::store::record::Fields;
 use crate::store::sums::{Adding, Figures, Names, Plan, Source, sources};
@@ -16,9 +17,11 @@ use crate::store::{Grain, StoreError, UsageSums};
 
 /// How many days are read at once, so that each bunch stays within the timeout.
 const BUNCH: usize = 64;
-/// How many hashes of names are read at once.
-const SCANS: usize = 4;
-/// About how many fields of each at once: they may be long, and nobody else's call is to wait for them.
+/// How many fields of hashes of names are read together.
+const TOGETHER: u64 = 5000;
+/// A hash with more fields is read piece by piece: nobody else's call is to wait for it.
+const LONG: u64 = 20_000;
+/// About how many fields a piece has.
 const SCANNED: usize = 2000;
 /// The field that says of sums whether they hold all.
 const COMPLETE: &str = "complete";
@@ -37,13 +40,10 @@ impl DaySums {
     }
 }
 
-/// A hash of names that is being read: with which sign its figures count.
-struct Scan {
+/// A hash of names, and whether its figures are to be added or taken away.
+struct Named {
     key: String,
-    cursor: String,
     more: bool,
-    /// What earlier pages had: a hash that grows may tell a field twice.
-    seen: Option<HashMap<String, String>>,
 }
 
 impl RedisStore {
@@ -155,61 +155,82 @@ impl RedisStore {
             .map(|(month, _)| *month)
             .collect();
         let plan = Plan::new(days, hours, |month| complete.contains(&month));
-        let scan = |key, more| Scan { key, cursor: "0".to_owned(), more, seen: None };
+        let of = |key, more| Named { key, more };
         let of_days = |day: &i64| self.keys.sums_by_name(account, names, *day);
-        let mut scans: Vec<_> = plan
-            .months
-            .iter()
-            .map(|month| scan(self.keys.sums_of_month(account, names, *month), true))
-            .collect();
-        scans.extend(plan.more.iter().map(|day| scan(of_days(day), true)));
+        let of_months = |month: &i64| self.keys.sums_of_month(account, names, *month);
+        let mut named: Vec<_> = plan.months.iter().map(|month| of(of_months(month), true)).collect();
+        named.extend(plan.more.iter().map(|day| of(of_days(day), true)));
         // Behind the others: what is taken away must be there.
-        scans.extend(plan.less.iter().map(|day| scan(of_days(day), false)));
-        scans.reverse();
-        while !scans.is_empty() {
-            let bunch = scans.split_off(scans.len().saturating_sub(SCANS));
-            for scan in self.scan_on(bunch, adding).await? {
-                scans.push(scan);
+        named.extend(plan.less.iter().map(|day| of(of_days(day), false)));
+        self.read_named(named, adding).await
+    }
+
+    /// Reads hashes of names, in their order: short ones together, a long one piece by piece.
+    async fn read_named(&self, named: Vec<Named>, adding: &mut Adding) -> Result<(), StoreError> {
+        let keys: Vec<_> = named.iter().map(|named| named.key.clone()).collect();
+        let mut pipeline = Pipeline::with_capacity(keys.len());
+        for key in &keys {
+            pipeline.cmd("HLEN").arg(key);
+        }
+        let lengths = if keys.is_empty() { Vec::new() } else { self.ask_all(&mut pipeline, &keys).await? };
+        let (mut together, mut fields) = (Vec::new(), 0);
+        for (named, length) in named.into_iter().zip(lengths) {
+            let length = answers::number(length, "HLEN")?;
+            if length == 0 {
+                continue;
             }
+            if fields + length > TOGETHER {
+                self.read_whole(&std::mem::take(&mut together), adding).await?;
+                fields = 0;
+            }
+            if length > LONG {
+                self.read_long(&named, adding).await?;
+            } else {
+                fields += length;
+                together.push(named);
+            }
+        }
+        self.read_whole(&together, adding).await
+    }
+
+    async fn read_whole(&self, named: &[Named], adding: &mut Adding) -> Result<(), StoreError> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = named.iter().map(|named| named.key.clone()).collect();
+        let mut pipeline = Pipeline::with_capacity(keys.len());
+        for key in &keys {
+            pipeline.cmd("HGETALL").arg(key);
+        }
+        let answers = self.ask_all(&mut pipeline, &keys).await?;
+        for (named, answer) in named.iter().zip(answers) {
+            let fields = Vec::<(String, String)>::from_redis_value(answer);
+            let fields = fields.map_err(|_| unreadable(&named.key, &"it holds what is not UTF-8"))?;
+            named.add(fields, adding)?;
         }
         Ok(())
     }
 
-    /// Reads the next page of each; what is not at its end is handed back.
-    async fn scan_on(&self, mut scans: Vec<Scan>, adding: &mut Adding) -> Result<Vec<Scan>, StoreError> {
-        scans.reverse();
-        let mut pipeline = Pipeline::with_capacity(scans.len());
-        let keys: Vec<_> = scans.iter().map(|scan| scan.key.clone()).collect();
-        for scan in &scans {
-            pipeline.cmd("HSCAN").arg(&scan.key).arg(&scan.cursor).arg("COUNT").arg(SCANNED);
-        }
-        let answers = self.ask_all(&mut pipeline, &keys).await?;
-        let mut unfinished = Vec::new();
-        for (mut scan, answer) in scans.into_iter().zip(answers) {
-            type Page = (String, Vec<(String, String)>);
-            let (cursor, page) = Page::from_redis_value(answer).map_err(|_| strange("HSCAN"))?;
-            let over = cursor == "0";
-            scan.cursor = cursor;
-            match scan.seen.take() {
-                None if over => scan.add(page, adding)?,
-                seen => {
-                    let mut seen = seen.unwrap_or_default();
-                    seen.extend(page);
-                    if over {
-                        scan.add(seen, adding)?;
-                    } else {
-                        scan.seen = Some(seen);
-                        unfinished.push(scan);
-                    }
-                }
+    async fn read_long(&self, named: &Named, adding: &mut Adding) -> Result<(), StoreError> {
+        type Page = (String, Vec<(String, String)>);
+        let (mut cursor, mut fields) = ("0".to_owned(), HashMap::new());
+        loop {
+            let mut scan = cmd("HSCAN");
+            scan.arg(&named.key).arg(&cursor).arg("COUNT").arg(SCANNED);
+            let answer = self.link.ask(scan, Again::Yes).await;
+            let answer = answer.map_err(|failure| failure.into_store_error(&named.key))?;
+            let (next, page) = Page::from_redis_value(answer).map_err(|_| strange("HSCAN"))?;
+            // A hash that grows meanwhile may tell a field twice.
+            fields.extend(page);
+            if next == "0" {
+                return named.add(fields, adding);
             }
+            cursor = next;
         }
-        unfinished.reverse();
-        Ok(unfinished)
     }
 }
 
-impl Scan {
+impl Named {
     fn add(
         &self,
         fields: impl IntoIterator<Item = (String, String)>,
