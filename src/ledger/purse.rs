@@ -173,6 +173,20 @@ impl Purse {
         }
     }
 
+    /// Credits that were held for such a debt are not needed any more, as the store counts the debt itself. They are the
+    /// store's, so the lease is not drawn from again.
+    pub fn forfeit(&mut self, lease: Ulid, credits: u64) {
+        self.give_back(lease, credits);
+        if let Some(held) = self.find(lease) {
+            held.leaving = true;
+        }
+    }
+
+    /// Whether a lease is being asked for.
+    pub fn is_asking(&self) -> bool {
+        self.asking
+    }
+
     /// The lease to ask for now, if any: `short` is what a request that waits needs; without one, the purse asks ahead
     /// when what is in hand runs low. One lease is asked for at a time.
     pub fn wish_more(&mut self, short: Option<u64>, now: Micros) -> Option<Wish> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ulid::Ulid;
 
-use super::purse_slot::{PurseSlot, key_of};
+use super::purse_slot::{Drawn, PurseSlot, key_of};
 use super::{LIFE, Meter, RECALL};
 use crate::ledger::journal::{Cell, Recovered};
 use crate::ledger::lease::{Ask, Reserved};
@@ -104,9 +104,28 @@ async fn abandon(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid) {
     meter.open.fetch_sub(1, Ordering::AcqRel);
 }
 
-/// A response cost `debt` more than was to be had, and `lease` says so when it is settled. Until then the store is to
-/// count it, too: as leases that nobody spends. What it has not, it cannot count; the limit is exceeded by that.
+/// Draws for a debt what the purse holds and what it is being asked for: else others would spend that besides.
+async fn draw_for_debt(meter: &Meter, slot: &PurseSlot, debt: &mut u64) -> Vec<Drawn> {
+    let mut parts = Vec::new();
+    while *debt > 0 {
+        let mut outcome = slot.outcomes();
+        if let Some(drawn) = slot.draw_for_debt(*debt, meter.now()) {
+            *debt -= drawn.credits;
+            parts.push(drawn);
+        } else if !slot.is_asking()
+            || tokio::time::timeout(RECALL + meter.patience, outcome.changed()).await.is_err()
+        {
+            break;
+        }
+    }
+    parts
+}
+
+/// A response cost `debt` more than was in hand, and `lease` says so when it is settled. Until then it is covered by what
+/// comes into the purse, and the store is to count the rest, too: as leases that nobody spends. What it has not, it cannot
+/// count; the limit is exceeded by that.
 pub(super) async fn cover(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid, mut debt: u64) {
+    let parts = draw_for_debt(&meter, &slot, &mut debt).await;
     let mut covers = Vec::new();
     while debt > 0 {
         let name = Ulid::generate();
@@ -124,6 +143,9 @@ pub(super) async fn cover(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid, 
     slot.covered();
     while slot.holds(lease) {
         tokio::time::sleep(ASK_AGAIN.1).await;
+    }
+    for drawn in parts {
+        slot.forfeit(drawn);
     }
     for name in covers {
         abandon(meter.clone(), slot.clone(), name).await;

@@ -175,6 +175,22 @@ impl PurseSlot {
         state.uncovered += 1;
     }
 
+    /// Draws for a debt, also while nobody else may: from one to `debt` credits.
+    pub(super) fn draw_for_debt(&self, debt: u64, now: Micros) -> Option<Drawn> {
+        let drawn = self.state.lock().purse.draw_part(debt, now);
+        drawn.map(|(lease, credits, ends)| Drawn { lease, credits, ends })
+    }
+
+    /// The store counts a debt itself that these were drawn for.
+    pub(super) fn forfeit(&self, drawn: Drawn) {
+        self.state.lock().purse.forfeit(drawn.lease, drawn.credits);
+    }
+
+    /// Whether the store is being asked for a lease.
+    pub(super) fn is_asking(&self) -> bool {
+        self.state.lock().purse.is_asking()
+    }
+
     /// The store counts a debt as leased, or has nothing left to count.
     pub(super) fn covered(&self) {
         {

@@ -199,3 +199,13 @@ fn what_was_overspent_is_settled_and_nothing_more_is_drawn_from_it() {
     purse.give_back(lease, 0);
     assert_eq!(purse.wishes(3, false), [Wish::Settle { lease, spent: 9 }]);
 }
+
+#[test]
+fn what_was_held_for_a_debt_is_not_given_to_anybody_else() {
+    let (mut purse, lease) = (Purse::default(), Ulid::from(1_u128));
+    purse.granted(lease, 9, 1_000, 60_000_000);
+    assert_eq!(purse.draw_part(7, 1), Some((lease, 7, 1_000)));
+    purse.forfeit(lease, 7);
+    assert_eq!((purse.draw_part(1, 2), purse.left()), (None, 0));
+    assert_eq!(purse.wishes(3, false), [Wish::Settle { lease, spent: 0 }]);
+}
