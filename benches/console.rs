@@ -1,6 +1,6 @@
 //! How long the calls take that the console's pages make: 10,000 tokens, a year of usage, on either store.
 //!
-//! `cargo bench --bench console`; `CONSOLE_APART=1` uses each token on every day and not on every fifth. The bar is 100 ms a call.
+//! `cargo bench --bench console` (started as tests are, without `--bench`, it does nothing); `CONSOLE_APART=1` uses each token on every day and not on every fifth. The bar is 100 ms a call.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -257,6 +257,10 @@ fn start_redis(folder: &Path) -> anyhow::Result<(Server, String)> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // As tests are started, without `--bench`, nothing is timed.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
     tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     let apart = std::env::var("CONSOLE_APART").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let folder = tempfile::tempdir()?;
