@@ -108,8 +108,7 @@ pub(crate) struct Browser {
 impl Browser {
     pub(crate) async fn start() -> Self {
         let pages = Pages::start().await;
-        let processes = Processes::start();
-        let port = processes.wait_port().await;
+        let (processes, port) = Processes::start_on_a_port().await;
         let connector = HttpConnector::new();
         let mut builder = ClientBuilder::new(connector);
         builder.capabilities(capabilities(processes.directory.path()));
@@ -202,13 +201,31 @@ impl Processes {
         read("driver.out") + &read("driver.err")
     }
 
-    async fn wait_port(&self) -> u16 {
+    /// Chromedriver takes a free port for IPv6, and ends where somebody else has the same one for IPv4. Then it is tried again.
+    async fn start_on_a_port() -> (Self, u16) {
+        let mut said = String::new();
+        for _ in 0..10 {
+            let mut processes = Self::start();
+            if let Some(port) = processes.wait_port().await {
+                return (processes, port);
+            }
+            said = processes.said();
+        }
+        panic!("chromedriver ends at once: {said}");
+    }
+
+    /// `None`: it has ended.
+    async fn wait_port(&mut self) -> Option<u16> {
         let started = Instant::now();
         loop {
+            let ended = self.driver.try_wait().expect("chromedriver can be watched").is_some();
             let said = self.said();
             let line = said.lines().find_map(|line| line.split_once("started successfully on port "));
             if let Some(port) = line.and_then(|(_, rest)| rest.trim_end_matches('.').parse().ok()) {
-                return port;
+                return Some(port);
+            }
+            if ended {
+                return None;
             }
             assert!(started.elapsed() < Duration::from_secs(15), "chromedriver does not start: {said}");
             tokio::time::sleep(Duration::from_millis(5)).await;
