@@ -39,6 +39,11 @@ impl Form {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    /// The version of what the page showed; `None`: it showed none.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.get("version").and_then(|version| version.parse().ok())
+    }
+
     /// The text as it came: a passphrase may begin with a blank.
     pub(super) fn raw(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, text)| text)

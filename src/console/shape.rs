@@ -195,9 +195,10 @@ struct Missing {
 }
 
 impl Receipt {
-    /// The receipt of an answer.
-    pub(super) fn of(answer: &Value) -> Option<Self> {
-        serde_json::from_value(answer.get("receipt")?.clone()).ok()
+    /// The receipt of an answer as a sentence; empty: it has none.
+    pub(super) fn sentence_of(answer: &Value) -> String {
+        let receipt = answer.get("receipt").and_then(|receipt| Self::deserialize(receipt).ok());
+        receipt.map_or_else(String::new, |receipt: Self| receipt.sentence())
     }
 
     /// As a sentence.

@@ -14,7 +14,7 @@ use crate::console::api::{FieldError, Refusal};
 use crate::console::form::Posted;
 use crate::console::layout::{Failure, Frame, go, page};
 use crate::console::notice::Notice;
-use crate::console::session::{Origin, Visitor};
+use crate::console::session::{Origin, Visitor, is_https};
 use crate::console::words::{day, moment};
 use crate::store::trail::Actor;
 
@@ -192,17 +192,8 @@ fn base(origin: &Origin) -> String {
         // It was compared with the host already, when the form came.
         return origin.to_owned();
     }
-    let scheme = if text("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https")) {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = if is_https(&origin.headers) { "https" } else { "http" };
     text("host").map_or_else(String::new, |host| format!("{scheme}://{host}"))
-}
-
-/// The version that the page showed.
-fn version(posted: &crate::console::form::Form) -> Option<u64> {
-    posted.get("version").and_then(|version| version.parse().ok())
 }
 
 /// Back to the list, with what came of it.
@@ -229,7 +220,7 @@ pub(crate) async fn set_role(
     let member = find(&console, &visitor, &id).await?;
     let role = if form.text("role") == "admin" { "admin" } else { "viewer" };
     let body = json!({ "role": role });
-    let sent = console.api.send(&visitor.caller, Method::PATCH, &path(&id), &body, version(&form)).await;
+    let sent = console.api.send(&visitor.caller, Method::PATCH, &path(&id), &body, form.version()).await;
     let name = &member.name;
     let done = if role == "admin" {
         format!("{name} is an admin now.")
@@ -248,7 +239,7 @@ pub(crate) async fn renew(
 ) -> Result<Response, Failure> {
     let path = format!("{}/invite", path(&id));
     let sent =
-        console.api.send::<Member>(&visitor.caller, Method::POST, &path, &json!({}), version(&form)).await;
+        console.api.send::<Member>(&visitor.caller, Method::POST, &path, &json!({}), form.version()).await;
     match sent {
         Ok(member) => Ok(show_link(&visitor, &origin, member, "Made a new link for")),
         Err(refusal) => back(&visitor, Err(refusal), ""),
@@ -274,6 +265,6 @@ pub(crate) async fn remove(
 ) -> Result<Response, Failure> {
     let member = find(&console, &visitor, &id).await?;
     let sent =
-        console.api.send(&visitor.caller, Method::DELETE, &path(&id), &json!({}), version(&form)).await;
+        console.api.send(&visitor.caller, Method::DELETE, &path(&id), &json!({}), form.version()).await;
     back(&visitor, sent, &format!("Removed {}. They are signed out everywhere.", member.name))
 }

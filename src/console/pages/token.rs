@@ -152,7 +152,7 @@ pub(crate) async fn save(
         console.api.send::<Value>(&visitor.caller, Method::PATCH, &path, &patch, entries.version).await;
     match sent {
         Ok(answer) => {
-            let receipt = Receipt::of(&answer).map_or_else(String::new, |receipt| receipt.sentence());
+            let receipt = Receipt::sentence_of(&answer);
             let token = find(&console, &visitor, &id).await?;
             if part == Part::Everything {
                 let notice = Notice::done(format!("Saved {}. {receipt}", token.name()));

@@ -183,7 +183,7 @@ impl Entries {
             Grant { dataset: dataset.to_owned(), operations: operations.map(str::to_owned).collect() }
         };
         Self {
-            version: form.get("version").and_then(|version| version.parse().ok()),
+            version: form.version(),
             nickname: text("nickname"),
             signed_requests: form.has("signed_requests"),
             replay_protection: form.has("replay_protection"),

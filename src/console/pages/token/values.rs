@@ -146,7 +146,7 @@ pub(crate) async fn set_status(
 }
 
 fn told(did: &str, token: &Token, answer: &Value) -> Notice {
-    let receipt = Receipt::of(answer).map_or_else(String::new, |receipt| receipt.sentence());
+    let receipt = Receipt::sentence_of(answer);
     Notice::done(format!("{did} {}. {receipt}", token.name()))
 }
 

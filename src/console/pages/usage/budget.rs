@@ -147,14 +147,13 @@ pub(crate) async fn save(
         (false, false) => json!({ "credits": number(text), "period": form.text(&format!("{pool}-period")) }),
     };
     let body = json!({ "budget": { pool: limit } });
-    let version = form.get("version").and_then(|version| version.parse().ok());
     let sent = console
         .api
-        .send::<Value>(&visitor.caller, Method::PATCH, "/v1/account?wait=2s", &body, version)
+        .send::<Value>(&visitor.caller, Method::PATCH, "/v1/account?wait=2s", &body, form.version())
         .await;
     match sent {
         Ok(answer) => {
-            let receipt = Receipt::of(&answer).map_or_else(String::new, |receipt| receipt.sentence());
+            let receipt = Receipt::sentence_of(&answer);
             let did = if is_removed { "removed" } else { "set" };
             Ok(go(
                 &format!("{USAGE}#budget"),
