@@ -17,6 +17,7 @@ mod check;
 mod client;
 mod explain;
 mod flags;
+mod health;
 mod member;
 mod nodes;
 mod patience;
@@ -71,6 +72,8 @@ enum Command {
     Usage(usage::UsageArgs),
     /// Show who changed what, from what to what, when
     Audit(audit::AuditArgs),
+    /// Does the gate live, and is it ready? Needs no token; for health checks of containers
+    Health(health::HealthArgs),
     /// List the nodes, and whether each has the last change
     Nodes,
     /// Would this request pass, and why?
@@ -141,6 +144,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Output> {
         Command::Member(command) => member::run(global, command),
         Command::Usage(args) => usage::run(global, &args),
         Command::Audit(args) => audit::run(global, &args),
+        Command::Health(args) => health::run(global, &args),
         Command::Nodes => nodes::run(global),
         Command::Explain(args) => explain::run(global, &args),
         Command::Sign(args) => sign::run(global, &args),

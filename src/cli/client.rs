@@ -75,23 +75,12 @@ impl Client {
     /// Finds address and token: from the command line and the environment, else from the configuration.
     pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
         let mut config = LazyConfig { path: &global.config, loaded: None };
-        let base = match &global.admin {
-            Some(AdminUrl(url)) => url.clone(),
-            None => configured_admin(config.get()?)?,
-        };
+        let base = base(global, &mut config)?;
         let (token, token_from) = match std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty()) {
             Some(text) => (read_token(&text, TOKEN_VARIABLE)?, TOKEN_VARIABLE.to_owned()),
             None => token_from_file(&config.get()?.secret_token_path())?,
         };
-        // A proxy from the environment must not see the secret token, nor a server that we are redirected to.
-        let settings = ureq::Agent::config_builder()
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
-            .build();
-        Ok(Self { agent: settings.into(), base, token, token_from })
+        Ok(Self { agent: agent(TIMEOUT), base, token, token_from })
     }
 
     /// The whole URL of a path.
@@ -151,6 +140,40 @@ impl Client {
         }
         anyhow::Error::from(error).context(format!("could not talk to the admin API at {base}"))
     }
+}
+
+/// Where the admin API is.
+fn base(global: &Global, config: &mut LazyConfig<'_>) -> anyhow::Result<String> {
+    match &global.admin {
+        Some(AdminUrl(url)) => Ok(url.clone()),
+        None => configured_admin(config.get()?),
+    }
+}
+
+/// A proxy from the environment must not see the secret token, nor a server that we are redirected to.
+fn agent(timeout: Duration) -> ureq::Agent {
+    let settings = ureq::Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .timeout_global(Some(timeout));
+    settings.build().into()
+}
+
+/// Asks for a path that needs no token: the whole URL, the status, and the answer's text.
+pub(super) fn ask_openly(
+    global: &Global,
+    path: &str,
+    timeout: Duration,
+) -> anyhow::Result<(String, u16, String)> {
+    let base = base(global, &mut LazyConfig { path: &global.config, loaded: None })?;
+    let url = format!("{base}{path}");
+    let mut answer =
+        agent(timeout).get(&url).call().map_err(|error| anyhow!("{url} does not answer: {error}"))?;
+    let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+    let text = text.with_context(|| format!("the answer of {url} broke off"))?;
+    Ok((url, answer.status().as_u16(), text))
 }
 
 /// The configuration, read when something is needed of it and not before.

@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod failures;
+mod health;
 mod members;
 mod nodes;
 mod sign;
