@@ -37,7 +37,9 @@ pub use cors::Cors;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
 pub use store::{RedisTopology, RedisUrl, StoreConfig, StoreUrl, TlsFiles};
-pub use upstreams::{HostHeader, Server, Upstream};
+pub use upstreams::{
+    Balance, Circuit, HashBy, Health, HostHeader, Retries, Server, Upstream, UpstreamTls, WeightedServer,
+};
 
 /// A whole configuration, valid.
 #[derive(Debug, Clone)]
@@ -175,7 +177,10 @@ fn all_keys() -> Vec<&'static str> {
         store::TLS_KEYS,
         upstreams::KEYS,
         routes::KEYS,
+        routes::REWRITE_KEYS,
     ];
+    let keys = keys.into_iter().chain(upstreams::INNER_KEYS);
+    let keys: Vec<_> = keys.collect();
     keys.iter().flat_map(|keys| keys.known.iter().copied()).collect()
 }
 

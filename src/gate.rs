@@ -610,9 +610,17 @@ fn status_of(session: &Session) -> Option<StatusCode> {
     session.response_written().map(|response| response.status).filter(|status| !is_interim(*status))
 }
 
+/// The error of a `ProxyHttp`'s `upstream_peer` that has as many requests under way as it may have: the client is told 503,
+/// and gets its credits back.
+pub const UPSTREAM_BUSY: ErrorType = ErrorType::Custom("UpstreamBusy");
+/// The error of a `ProxyHttp`'s `upstream_peer` that leaves all its servers alone for a while: the same.
+pub const UPSTREAM_RESTING: ErrorType = ErrorType::Custom("UpstreamResting");
+
 /// What an error means for the client; `None`: the client is gone.
 fn failure_of(error: &Error) -> Option<Failure> {
     match (error.esource(), error.etype()) {
+        (_, etype) if *etype == UPSTREAM_BUSY => Some(Failure::UpstreamBusy),
+        (_, etype) if *etype == UPSTREAM_RESTING => Some(Failure::UpstreamResting),
         (
             ErrorSource::Upstream,
             ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout,

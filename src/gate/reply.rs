@@ -28,6 +28,10 @@ pub enum Failure {
     UpstreamUnavailable,
     /// The upstream took too long.
     UpstreamTimeout,
+    /// The upstream has as many requests under way as it may have.
+    UpstreamBusy,
+    /// Every server of the upstream failed too often and is left alone for a while.
+    UpstreamResting,
     /// The upstream compressed what is to be counted.
     EncodedResponse,
     /// The request could not be read to its end.
@@ -42,6 +46,8 @@ impl Failure {
         match self {
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamBusy => "upstream_busy",
+            Self::UpstreamResting => "upstream_resting",
             Self::EncodedResponse => "upstream_encoded",
             Self::BadRequest => "bad_request",
             Self::Internal => "internal_error",
@@ -232,6 +238,18 @@ pub fn answer_failure(failure: Failure) -> Answer {
         Failure::UpstreamTimeout => {
             (504, "Upstream timeout", "The data service behind the gate took too long to answer.", Some(1))
         }
+        Failure::UpstreamBusy => (
+            503,
+            "Upstream busy",
+            "The data service behind the gate has as many requests under way as it takes. Try again. Nothing was charged.",
+            Some(1),
+        ),
+        Failure::UpstreamResting => (
+            503,
+            "Upstream resting",
+            "The data service behind the gate failed too often and is left alone for a while. Try again. Nothing was charged.",
+            Some(1),
+        ),
         Failure::EncodedResponse => (
             502,
             "Upstream encoded",

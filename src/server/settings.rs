@@ -1,13 +1,9 @@
 //! From the configuration's words to those of the rooms it sets up.
 
-use crate::config::{
-    Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost,
-    Upstream,
-};
+use crate::config::{Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded};
 use crate::config::{RedisTopology, RedisUrl, Server};
 use crate::gate::reply::Dialect;
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
-use crate::proxy::{HostHeader, UpstreamSettings};
 use crate::store::Retention;
 use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
@@ -52,21 +48,6 @@ fn node_name(config: &Config) -> String {
 /// How long a store keeps things.
 pub(super) fn of_retention(config: &Config) -> Retention {
     Retention { usage: config.usage_retention, stranded: config.reclaim_window, ..Retention::default() }
-}
-
-/// What an upstream is told.
-pub(super) fn of_upstream(upstream: &Upstream) -> UpstreamSettings {
-    UpstreamSettings {
-        servers: upstream.servers.iter().map(|server| format!("{}:{}", server.host, server.port)).collect(),
-        connect_timeout: upstream.connect_timeout,
-        read_timeout: upstream.read_timeout,
-        write_timeout: upstream.write_timeout,
-        idle_timeout: upstream.idle_timeout,
-        host: match upstream.host {
-            ConfiguredHost::Keep => HostHeader::Keep,
-            ConfiguredHost::Server => HostHeader::Server,
-        },
-    }
 }
 
 /// Where a Redis is.

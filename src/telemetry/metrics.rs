@@ -8,6 +8,10 @@ use prometheus::{
 use crate::policy::{Credits, Denial, Pool};
 use crate::store::StoreError;
 
+mod upstreams;
+
+pub use upstreams::{ServerMetrics, TriesMetrics, UpstreamMetrics};
+
 /// Buckets for durations of whole requests, in seconds.
 const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -31,6 +35,7 @@ pub struct Metrics {
     log_lines_dropped: IntGauge,
     leased: IntGauge,
     policies: IntGauge,
+    upstreams: UpstreamMetrics,
 }
 
 /// The counters of each pool, looked up once.
@@ -132,6 +137,7 @@ impl Metrics {
         )?;
         let policies = gauge("tollgate_policies_known", "Policies in this node's memory")?;
         Ok(Self {
+            upstreams: UpstreamMetrics::register(&registry)?,
             registry,
             requests,
             credits: CreditMetrics { core: of_pool(Pool::Core), premium: of_pool(Pool::Premium) },
@@ -146,6 +152,11 @@ impl Metrics {
             leased,
             policies,
         })
+    }
+
+    /// What is counted of upstreams.
+    pub fn upstreams(&self) -> &UpstreamMetrics {
+        &self.upstreams
     }
 
     /// All of it in Prometheus's text format.

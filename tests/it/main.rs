@@ -31,3 +31,7 @@ mod signed;
 mod store_conformance;
 mod streaming;
 mod streams;
+mod upstreams;
+mod upstreams_rewriting;
+mod upstreams_secure;
+mod upstreams_tries;
