@@ -94,7 +94,8 @@ type Shared = Arc<State>;
 /// The table of routes, and with it the description.
 fn table() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(description::begin())
-        .routes(routes!(tokens::list::list, tokens::create))
+        .routes(routes!(tokens::list::list, tokens::create, tokens::many::edit_many))
+        .routes(routes!(tokens::import::import))
         .routes(routes!(tokens::read, tokens::edit, tokens::revoke))
         .routes(routes!(tokens::values::rotate))
         .routes(routes!(tokens::values::reveal))
