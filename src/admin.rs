@@ -29,6 +29,7 @@ use crate::store::Store;
 mod account;
 mod audit;
 mod auth;
+mod backup;
 mod body;
 mod catalogue;
 mod changes;
@@ -106,6 +107,7 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(account::read, account::edit))
         .routes(routes!(nodes::list))
         .routes(routes!(audit::list))
+        .routes(routes!(backup::take))
         .routes(routes!(people::list, people::invite))
         .routes(routes!(people::read, people::edit, people::remove))
         .routes(routes!(people::renew))

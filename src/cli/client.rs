@@ -154,11 +154,36 @@ impl Client {
         let text = text.with_context(|| format!("the answer of {} broke off", self.base))?;
         match serde_json::from_str::<Value>(&text) {
             Ok(value) if status.is_success() => Ok(value),
+            _ => Err(self.refused(status, &text)),
+        }
+    }
+
+    /// Makes a call whose answer is no JSON but written to `out` as it comes, however long that takes.
+    pub(super) fn download(&self, path: &str, out: &mut impl std::io::Write) -> anyhow::Result<u64> {
+        let request = http::Request::builder()
+            .method("POST")
+            .uri(format!("{}{path}", self.base))
+            .header("Authorization", format!("Bearer {}", self.token.expose()))
+            .body(())?;
+        let request = self.agent.configure_request(request).timeout_global(None).build();
+        let _patience = Patience::with(format!("reading from {}", self.base));
+        let mut answer = self.agent.run(request).map_err(|error| self.explain_failure(error))?;
+        if !answer.status().is_success() {
+            let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
+            return Err(self.refused(answer.status(), &text));
+        }
+        let broke_off = || format!("the answer of {} broke off", self.base);
+        std::io::copy(&mut answer.body_mut().as_reader(), out).with_context(broke_off)
+    }
+
+    /// The error for an answer that is no success.
+    fn refused(&self, status: http::StatusCode, text: &str) -> anyhow::Error {
+        match serde_json::from_str::<Value>(text) {
             Ok(problem) if problem.get("code").is_some() => {
                 let text = refusal::describe(status.as_u16(), &problem, &self.token_from);
-                Err(if status.as_u16() == 503 { Away(text).into() } else { anyhow!(text) })
+                if status.as_u16() == 503 { Away(text).into() } else { anyhow!(text) }
             }
-            _ => bail!(
+            _ => anyhow!(
                 "{} answered {status}, and not as the admin API does; is that the admin address?",
                 self.base
             ),

@@ -152,7 +152,10 @@ fn pass(
             if let Some(why) = known.meet(&item) {
                 // It is never sent: what comes second would be taken for an edit of what came first.
                 let refused = json!({"outcome": "refused", "errors": [{"detail": why}]});
-                if tell(&item, &refused)? { continue } else { return Ok(()) }
+                if tell(&item, &refused)? {
+                    continue;
+                }
+                return Ok(());
             }
             bytes += item.body.len();
             bunch.push(item);

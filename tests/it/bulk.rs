@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::admin::desk::{Desk, FIRST_ID};
 use crate::cli::tool::{Done, run};
 
+mod backups;
 mod edits;
 mod lines;
 mod nodes;

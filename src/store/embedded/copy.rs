@@ -2,25 +2,52 @@
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use redb::{Durability, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
-use super::super::backup::{BackupError, Header, Next, Reader, Writer};
+use super::super::StoreError;
+use super::super::backup::{BackupError, Header, Next, Pieces, Reader, Writer};
 use super::file::{OpenError, StoreFile};
 use super::tables::{
     ACCOUNTS, BATCHES, CELLS, COUNTERS, DAYS, DIGESTS, EPOCHS, EXPIRIES, FORGETS, FORMAT, LEASES, MEMBERS,
-    META, PACE, REFUSALS, REFUSED, SEEN, SESSIONS, SESSION_ENDS, SUMS, Stopped, TOKENS, TRAIL, TRAIL_OF, if_there,
+    META, PACE, REFUSALS, REFUSED, SEEN, SESSION_ENDS, SESSIONS, SUMS, Stopped, TOKENS, TRAIL, TRAIL_OF,
+    if_there,
 };
 
 /// What a backup of this store calls it.
-pub(in crate::store) const KIND: &str = "embedded";
+pub(super) const KIND: &str = "embedded";
 
 /// Does something with each table.
 macro_rules! each_table {
     ($do:ident) => {
         $do!(
-            META, ACCOUNTS, TOKENS, DIGESTS, COUNTERS, PACE, LEASES, EXPIRIES, FORGETS, EPOCHS, CELLS, REFUSALS,
-            DAYS, SUMS, REFUSED, SEEN, BATCHES, TRAIL, TRAIL_OF, MEMBERS, SESSIONS, SESSION_ENDS
+            META,
+            ACCOUNTS,
+            TOKENS,
+            DIGESTS,
+            COUNTERS,
+            PACE,
+            LEASES,
+            EXPIRIES,
+            FORGETS,
+            EPOCHS,
+            CELLS,
+            REFUSALS,
+            DAYS,
+            SUMS,
+            REFUSED,
+            SEEN,
+            BATCHES,
+            TRAIL,
+            TRAIL_OF,
+            MEMBERS,
+            SESSIONS,
+            SESSION_ENDS
         )
     };
 }
@@ -32,7 +59,9 @@ pub enum CopyError {
     #[error(transparent)]
     Backup(#[from] BackupError),
     /// It is of another store, or of another layout.
-    #[error("it is a backup of a store of another kind or layout ({0}); restore it with the Tollgate that wrote it")]
+    #[error(
+        "it is a backup of a store of another kind or layout ({0}); restore it with the Tollgate that wrote it"
+    )]
     Other(String),
     /// The new file.
     #[error("the new store cannot be written: {0}")]
@@ -40,6 +69,12 @@ pub enum CopyError {
     /// The new file cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+}
+
+impl From<StoreError> for CopyError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 impl From<Stopped> for CopyError {
@@ -68,6 +103,63 @@ impl From<Stopped> for Halted {
 impl From<io::Error> for Halted {
     fn from(error: io::Error) -> Self {
         Self::Reader(error)
+    }
+}
+
+/// Bytes of a piece.
+const PIECE: usize = 64 * 1024;
+/// Pieces that may wait to be taken.
+const AHEAD: usize = 4;
+/// For how long whoever takes the pieces may do nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Begins a backup of what the file holds now, on a thread of its own. It stops where nobody takes the pieces.
+pub(super) fn start(file: Arc<StoreFile>, at: Timestamp) -> Pieces {
+    let (pieces, taken) = mpsc::channel(AHEAD);
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let written = file.snapshot().map_err(|error| Halted::File(error.into())).and_then(|snapshot| {
+            let outlet = Outlet { gathered: Vec::with_capacity(PIECE), pieces, runtime };
+            write(&snapshot, outlet, &Header::new(KIND, FORMAT, &at))
+        });
+        match written {
+            Ok(()) => {}
+            Err(Halted::File(why)) => {
+                tracing::error!(?why, "the backup stopped: the store's file cannot be read")
+            }
+            Err(Halted::Reader(why)) => tracing::warn!(%why, "the backup stopped: it was not taken"),
+        }
+    });
+    taken
+}
+
+/// Gathers bytes to pieces, and hands them on.
+struct Outlet {
+    gathered: Vec<u8>,
+    pieces: mpsc::Sender<Vec<u8>>,
+    runtime: Handle,
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.gathered, Vec::with_capacity(PIECE));
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let handed = async { tokio::time::timeout(PATIENCE, self.pieces.send(piece)).await };
+        match self.runtime.block_on(handed) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(io::Error::other("the client has gone")),
+            Err(_) => Err(io::Error::other("the client takes nothing")),
+        }
     }
 }
 

@@ -105,6 +105,7 @@ fn every_operation_says_who_may_call_and_what_may_come_back() {
             "PATCH /v1/members/{id}",
             "PATCH /v1/tokens",
             "PATCH /v1/tokens/{id}",
+            "POST /v1/backup",
             "POST /v1/explain",
             "POST /v1/members",
             "POST /v1/members/{id}/invite",
