@@ -29,6 +29,7 @@ use crate::store::Store;
 mod account;
 mod audit;
 mod auth;
+mod backup;
 mod body;
 mod catalogue;
 mod changes;
@@ -94,7 +95,8 @@ type Shared = Arc<State>;
 /// The table of routes, and with it the description.
 fn table() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(description::begin())
-        .routes(routes!(tokens::list::list, tokens::create))
+        .routes(routes!(tokens::list::list, tokens::create, tokens::many::edit_many))
+        .routes(routes!(tokens::import::import))
         .routes(routes!(tokens::read, tokens::edit, tokens::revoke))
         .routes(routes!(tokens::values::rotate))
         .routes(routes!(tokens::values::reveal))
@@ -105,6 +107,7 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(account::read, account::edit))
         .routes(routes!(nodes::list))
         .routes(routes!(audit::list))
+        .routes(routes!(backup::take))
         .routes(routes!(people::list, people::invite))
         .routes(routes!(people::read, people::edit, people::remove))
         .routes(routes!(people::renew))

@@ -25,6 +25,7 @@ use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore, RedisTls};
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
+pub mod backup;
 mod first_start;
 mod listen;
 mod settings;

@@ -120,6 +120,12 @@ impl Problem {
         &self.detail
     }
 
+    /// Everything that is wrong, for an answer that tells of many things at once. An error without a place of its own
+    /// gets `pointer`.
+    pub(super) fn into_errors(self, pointer: &str) -> Vec<FieldError> {
+        if self.errors.is_empty() { vec![FieldError::at(pointer, self.detail)] } else { self.errors }
+    }
+
     /// Adds what is wrong with one field.
     pub(super) fn with_error(mut self, error: FieldError) -> Self {
         self.errors.push(error);

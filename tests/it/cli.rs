@@ -8,5 +8,5 @@ mod members;
 mod nodes;
 mod sign;
 mod tokens;
-mod tool;
+pub(crate) mod tool;
 mod usage;

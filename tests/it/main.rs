@@ -14,6 +14,7 @@ mod harness;
 
 mod admin;
 mod browser;
+mod bulk;
 mod cli;
 mod console;
 mod console_story;
