@@ -25,6 +25,8 @@ check: setup-test ## what CI runs
 	$(CARGO) build --bin tollgate
 	REDIS_PASSWORD=check target/debug/tollgate check $(CONFIGS)
 	@scripts/check-deploy
+	@scripts/deny
+	@scripts/fuzz --short
 	$(MAKE) test
 
 fuzz: setup-run ## every fuzz target for FUZZ_SECONDS each

@@ -50,6 +50,7 @@ mod tokens;
 mod usage;
 
 pub(crate) use auth::Caller;
+pub(crate) use body::PATIENCE as BODY_PATIENCE;
 use catalogue::Catalogue;
 pub(crate) use people::door::{Asker, Door, Entered, Refused};
 use problem::Problem;

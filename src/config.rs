@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
+mod brute_force;
 mod cors;
 mod document;
 mod keeping;
@@ -33,6 +34,7 @@ mod tree;
 pub mod units;
 mod upstreams;
 
+pub use brute_force::BruteForce;
 pub use cors::Cors;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
@@ -62,6 +64,8 @@ pub struct Config {
     pub master_key: Option<Secret>,
     /// Proxies whose word about the client's address is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How many invalid tokens one address may try.
+    pub brute_force: BruteForce,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
     /// What a publishable token without a browser's signal leads to.

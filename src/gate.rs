@@ -51,6 +51,7 @@ mod replay;
 pub mod reply;
 mod signing;
 mod step;
+mod strangers;
 mod streams;
 mod visit;
 
@@ -59,6 +60,7 @@ pub use directory::DirectorySettings;
 pub use forward::Forwarded;
 pub use leash::Connector;
 pub use pass::Pass;
+pub use strangers::GuessLimit;
 pub use visit::Visit;
 
 use decision::{Decision, Judge};
@@ -72,6 +74,7 @@ use own::Own;
 use reply::{Answer, Dialect, Failure};
 use signing::{Signing, SigningSettings};
 use step::Watch;
+use strangers::Strangers;
 use streams::Streams;
 use visit::{Active, Late, Trail, Verdict};
 
@@ -84,6 +87,8 @@ pub struct Settings {
     pub dialect: Dialect,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How many invalid tokens one address may try.
+    pub guesses: GuessLimit,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
     /// What a publishable token without a browser's signal leads to.
@@ -126,6 +131,7 @@ pub struct Gate {
     own: Own,
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
+    strangers: Strangers,
     meter: Arc<Meter>,
     streams: Arc<Streams>,
     signing: Signing,
@@ -202,6 +208,7 @@ impl Gate {
         let active = Arc::default();
         Ok(Self {
             own: Own::new(settings.dialect, &settings.routes),
+            strangers: Strangers::new(settings.guesses),
             settings,
             store,
             directory,
@@ -240,8 +247,8 @@ impl Gate {
     }
 
     fn judge(&self) -> Judge<'_> {
-        let Self { settings, directory, meter, signing, line, own, .. } = self;
-        Judge { settings, directory, meter, signing, line, own }
+        let Self { settings, directory, strangers, meter, signing, line, own, .. } = self;
+        Judge { settings, directory, strangers, meter, signing, line, own }
     }
 
     /// What a refused client is told, with the limit that decided.
@@ -258,10 +265,20 @@ impl Gate {
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        if self.settings.dialect == Dialect::Iex {
-            visit.trail.form = self.own.read_form(session).await;
-        }
-        let mut decision = self.decide(session, visit, None).await;
+        let mut decision = match facts::framing(session) {
+            Ok(()) => {
+                if self.settings.dialect == Dialect::Iex {
+                    visit.trail.form = self.own.read_form(session).await;
+                }
+                self.decide(session, visit, None).await
+            }
+            Err(why) => {
+                visit.trail.client = Request::read(session, &[]).client(&self.settings.trusted_proxies);
+                // What follows on this connection may be the rest of this request, or another: nobody can tell.
+                session.set_keepalive(None);
+                Err(Denial::BadFraming(why))
+            }
+        };
         if let Ok(Decision::AwaitBody { most }) = decision {
             let began = Instant::now();
             let body = self.room.hold(session, most).await?;

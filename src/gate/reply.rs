@@ -13,6 +13,7 @@ use pingora::proxy::Session;
 
 use super::{Pass, cors};
 use crate::policy::domain::DomainRefusal;
+use crate::policy::framing::BadFraming;
 use crate::policy::{Denial, RateLimit};
 
 mod iex;
@@ -94,7 +95,9 @@ pub fn answer_in(dialect: Dialect, denial: &Denial) -> Answer {
 pub fn answer(denial: &Denial) -> Answer {
     let (status, title, detail) = wording(denial);
     let retry_after = match denial {
-        Denial::RateLimited { retry_after } => Some(*retry_after),
+        Denial::RateLimited { retry_after } | Denial::TooManyInvalidTokens { retry_after } => {
+            Some(*retry_after)
+        }
         Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => {
             *retry_after
         }
@@ -117,6 +120,7 @@ pub fn answer(denial: &Denial) -> Answer {
 fn wording(denial: &Denial) -> (u16, &'static str, String) {
     let text = |status: u16, title: &'static str, detail: &str| (status, title, detail.to_owned());
     match denial {
+        Denial::BadFraming(reason) => (framing_status(*reason), "Bad request framing", format!("{reason}.")),
         Denial::BadTarget(reason) => (400, "Bad request target", format!("{reason}.")),
         Denial::NoRoute => text(404, "No route", "No route of this gate serves this path."),
         Denial::MethodNotAllowed { allow } => {
@@ -131,6 +135,11 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             text(400, "Token ambiguous", "The request carries two credentials that differ. Send exactly one.")
         }
         Denial::TokenInvalid => text(403, "Token invalid", "The API token is not valid."),
+        Denial::TooManyInvalidTokens { .. } => text(
+            429,
+            "Too many invalid tokens",
+            "Too many requests with invalid API tokens came from this address. Try again after the time in Retry-After.",
+        ),
         Denial::TokenDisabled => text(403, "Token disabled", "The API token is disabled."),
         Denial::TokenRevoked => text(403, "Token revoked", "The API token was revoked."),
         Denial::TokenExpired => text(403, "Token expired", "The API token has expired."),
@@ -217,6 +226,15 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Store unavailable",
             "The gate cannot reach its store at the moment, so it cannot tell what this token may do. Try again.",
         ),
+    }
+}
+
+/// RFC 9112, 6.1: a coding that is not known is 501; RFC 9110, 10.1.1: an expectation that is not, 417.
+fn framing_status(reason: BadFraming) -> u16 {
+    match reason {
+        BadFraming::Coding => 501,
+        BadFraming::Expectation => 417,
+        BadFraming::BareLineFeed | BadFraming::Both | BadFraming::Length | BadFraming::Host => 400,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::config::{Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded};
 use crate::config::{RedisTopology, RedisUrl, Server};
 use crate::gate::reply::Dialect;
-use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
+use crate::gate::{CorsSettings, DirectorySettings, Forwarded, GuessLimit, Settings};
 use crate::store::Retention;
 use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
@@ -17,6 +17,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
             ConfiguredDialect::Iex => Dialect::Iex,
         },
         trusted_proxies: config.trusted_proxies.clone(),
+        guesses: GuessLimit { failures: config.brute_force.failures, window: config.brute_force.window },
         leaked_secret: config.leaked_secret,
         outside_browser: config.outside_browser,
         cors: CorsSettings { allow_headers: config.cors.allow_headers.clone(), max_age: config.cors.max_age },

@@ -22,6 +22,7 @@ mod credits;
 mod credits_of_a_holder;
 mod dialect_iex;
 mod forwarding;
+mod hostile;
 mod laws;
 mod main_job;
 mod prices;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    AccessLog, Balance, Config, Dialect, Forwarded, HashBy, HostHeader, RedisTopology, Server, StoreUrl,
-    TlsFiles, WeightedServer,
+    AccessLog, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader, RedisTopology, Server,
+    StoreUrl, TlsFiles, WeightedServer,
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
@@ -70,6 +70,7 @@ fn fills_in_every_default() {
     assert_eq!(config.access_log, AccessLog::Stdout);
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.reclaim_window, Duration::from_hours(24));
+    assert_eq!(config.brute_force, BruteForce { failures: 300, window: Duration::from_mins(1) });
     assert_eq!(config.usage_retention, Duration::from_hours(400 * 24));
     let upstream = &config.upstreams["datasets"];
     let server = Server { host: "localhost".to_owned(), port: 9000 };
@@ -125,6 +126,7 @@ fn reads_every_key() {
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
     assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
     assert_eq!(config.reclaim_window, Duration::from_mins(90));
+    assert_eq!(config.brute_force, BruteForce { failures: 5, window: Duration::from_secs(10) });
     assert_eq!(config.usage_retention, Duration::from_hours(31 * 24));
     assert_eq!(config.store.wait_replicas, 2);
     assert!(!format!("{config:?}").contains("s3cret"), "a secret is not shown");
