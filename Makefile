@@ -24,6 +24,8 @@ check: setup-test ## what CI runs
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps --lib --document-private-items
 	$(CARGO) build --bin tollgate
 	target/debug/tollgate check $(CONFIGS)
+	promtool check config deploy/observability/prometheus.yaml
+	promtool test rules deploy/observability/alerts.test.yaml
 	$(MAKE) test
 
 fuzz: setup-run ## every fuzz target for FUZZ_SECONDS each

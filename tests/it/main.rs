@@ -23,6 +23,7 @@ mod dialect_iex;
 mod forwarding;
 mod laws;
 mod main_job;
+mod observability;
 mod prices;
 mod redis_topologies;
 mod refusals;
