@@ -27,6 +27,8 @@ check: setup-test ## what CI runs
 	@scripts/check-deploy
 	@scripts/deny
 	@scripts/fuzz --short
+	promtool check config deploy/observability/prometheus.yaml
+	promtool test rules deploy/observability/alerts.test.yaml
 	$(MAKE) test
 
 fuzz: setup-run ## every fuzz target for FUZZ_SECONDS each

@@ -71,6 +71,8 @@ pub struct Admin {
     pub datasets: Vec<String>,
     /// The metrics of this node, in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether everybody who gets here may read them; else only who shows a secret token.
+    pub metrics_open: bool,
     /// Turns true when the first start is done; before that the node is not ready.
     pub started: tokio::sync::watch::Receiver<bool>,
     /// The epoch that this node acts by: every change up to it is in force here.

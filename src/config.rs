@@ -56,6 +56,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where the admin API is; `None`: there is none.
     pub admin: Option<Listener>,
+    /// Who may read the metrics there.
+    pub metrics: MetricsAccess,
     /// Where tokens and credits are kept.
     pub store: StoreConfig,
     /// How refusals are told.
@@ -99,6 +101,16 @@ pub struct Config {
 pub struct Listener {
     /// The address; port 0 leaves the choice to the system.
     pub address: SocketAddr,
+}
+
+/// Who may read the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MetricsAccess {
+    /// Whoever reaches the address.
+    #[default]
+    Open,
+    /// Whoever shows a secret token.
+    Secret,
 }
 
 /// How refusals are told (`clients.md`).
@@ -176,6 +188,7 @@ fn all_keys() -> Vec<&'static str> {
         keeping::LEASE_KEYS,
         keeping::USAGE_KEYS,
         listeners::KEYS,
+        listeners::ADMIN_KEYS,
         cors::KEYS,
         store::KEYS,
         store::TLS_KEYS,

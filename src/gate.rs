@@ -27,7 +27,7 @@ use crate::policy::signature::BodyDigest;
 use crate::policy::{AccountId, Denial, LeakedSecret, Note, OutsideBrowser, Policy, TokenId};
 use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
-use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics};
+use crate::telemetry::{AccessLogWriter, Metrics, NodeState, RouteMetrics};
 
 mod cors;
 mod decision;
@@ -161,6 +161,7 @@ impl Gate {
     ) -> Result<Self, GateError> {
         let node = identity::node(&settings.state_dir)?;
         let (journal, recovered, aside) = Journal::open(&settings.state_dir.join("journal"), node.0)?;
+        metrics.journals_set_aside(aside.len());
         for file in aside {
             tracing::error!(path = %file.path.display(), why = %file.why, "a journal was set aside; it is not trusted");
         }
@@ -201,9 +202,9 @@ impl Gate {
         };
         let epoch = watch.epoch.subscribe();
         runtime.spawn(watch.run(events));
-        let of_route = |route: &Route| metrics.of_route(route.path.as_str(), &route.upstream);
+        let of_route = |route: &Route| metrics.of_route(route.path.as_str(), Some(&route.upstream));
         let routes = settings.routes.iter().map(of_route).collect();
-        let no_route = metrics.of_route("none", "none");
+        let no_route = metrics.of_route("none", None);
         let marked = Mutex::default();
         let active = Arc::default();
         Ok(Self {
@@ -404,7 +405,8 @@ impl Gate {
         }
         let now = Instant::now();
         if let (Some(decided), None) = (visit.decided, visit.answered) {
-            self.counts(visit).upstream(now.duration_since(decided).as_secs_f64());
+            let seconds = now.duration_since(decided).as_secs_f64();
+            self.counts(visit).upstream(response.status.as_u16(), seconds);
         }
         visit.answered = Some(now);
         if let Some(leash) = &visit.leash
@@ -467,10 +469,12 @@ impl Gate {
         }
         let now = Instant::now();
         let seconds = now.duration_since(visit.started).as_secs_f64();
-        self.counts(visit).request(visit.verdict_name(), status, seconds);
+        let counts = self.counts(visit);
+        counts.request(visit.verdict_name(), status, seconds);
+        let (method, bytes_in) = (&session.req_header().method, session.body_bytes_read() as u64);
+        self.metrics.ended(visit::method_name(method), status, bytes_in, visit.bytes_out);
         if let Some(log) = &self.access_log {
-            let bytes_in = session.body_bytes_read() as u64;
-            log.write(&visit::log_line(visit, &session.req_header().method, status, bytes_in, now));
+            log.write(&visit::log_line(visit, method, status, bytes_in, now));
         }
     }
 
@@ -499,6 +503,7 @@ impl Gate {
             pass.begin_response(599);
         }
         if failure != Failure::BadRequest {
+            self.counts(visit).failed(failure.code());
             // The error's text may quote the request, so only its kind is told (law 7).
             tracing::warn!(
                 request_id = %visit.request_id,
@@ -578,11 +583,32 @@ impl Gate {
 
     /// The gate's metrics in Prometheus's text format.
     pub fn metrics(&self) -> String {
-        self.metrics.policies(self.directory.len());
-        if let Some(log) = &self.access_log {
-            self.metrics.log_lines_dropped(log.dropped());
+        self.metrics.render(&self.state())
+    }
+
+    /// How the node stands just now.
+    fn state(&self) -> NodeState {
+        let owed = self.meter.owed();
+        let (journal_leases, journal_bytes) = self.meter.journal_extent();
+        let (line_cut, silence) = (self.line.is_cut(), self.line.silence());
+        // A cut line is not even tried.
+        let waiting = silence.filter(|_| line_cut && owed.unsettled > 0).unwrap_or_default();
+        NodeState {
+            in_flight: self.active.load(Ordering::Acquire),
+            streams: self.streams.len(),
+            held_bytes: self.room.taken(),
+            policies: self.directory.len(),
+            unknown_tokens: self.directory.unknown(),
+            leases: owed.leases,
+            unsettled: owed.unsettled,
+            settlement_lag: owed.lag.max(waiting),
+            journal_leases,
+            journal_bytes,
+            line_cut,
+            silence,
+            epoch: *self.epoch.borrow(),
+            log_lines_dropped: self.access_log.as_ref().map_or(0, |log| log.dropped() as u64),
         }
-        self.metrics.render()
     }
 
     fn tell(&self, notes: &[Note], policy: Option<&Policy>) {

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::admin;
-use crate::config::{AccessLog, Config, StoreUrl};
+use crate::config::{AccessLog, Config, MetricsAccess, StoreUrl};
 use crate::console;
 use crate::gate::Gate;
 use crate::policy::AccountId;
@@ -124,7 +124,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     for address in &addresses {
         tracing::info!(%address, "listening for requests");
     }
-    let admin = admin.map(|listener| start_admin(&control, listener, &gate, &store, started, stopping));
+    let admin = admin.map(|listener| start_admin(&config, &control, listener, &gate, &store, started, stopping));
     control.block_on(signals::wait_for_stop());
 
     tracing::info!("stopping: no new requests; waiting for those in flight");
@@ -219,6 +219,7 @@ fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeErr
 }
 
 fn start_admin(
+    config: &Config,
     control: &Runtime,
     listener: TcpListener,
     gate: &Arc<Gate>,
@@ -237,6 +238,7 @@ fn start_admin(
         explainer: gate.clone(),
         datasets: gate.grantable(),
         metrics: Arc::new(move || metrics.metrics()),
+        metrics_open: config.metrics == MetricsAccess::Open,
         started,
         acts_by: gate.epoch(),
         now: jiff::Timestamp::now,

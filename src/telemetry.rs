@@ -10,4 +10,4 @@ mod metrics;
 
 pub use json_line::JsonLine;
 pub use logs::{AccessLogWriter, LogGuard, start_events};
-pub use metrics::{Metrics, RouteMetrics, ServerMetrics, TriesMetrics, UpstreamMetrics};
+pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics, ServerMetrics, TriesMetrics, UpstreamMetrics};

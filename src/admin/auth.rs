@@ -59,14 +59,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 const MISSING: &str = "This call needs a secret token of the account: Authorization: Bearer sk_….";
 const INVALID: &str = "The token in Authorization is not a secret token of this account.";
 
-/// Lets requests under `/v1` by only with a secret token; all other paths are open.
+/// Lets requests under `/v1` by only with a secret token, and those for the metrics where that is wished; all other
+/// paths are open.
 pub(super) async fn require_secret_token(
     State(shared): State<Shared>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    if path != "/v1" && !path.starts_with("/v1/") {
+    let metrics = path == "/metrics" && !shared.admin.metrics_open;
+    if path != "/v1" && !path.starts_with("/v1/") && !metrics {
         return next.run(request).await;
     }
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);

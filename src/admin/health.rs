@@ -99,10 +99,12 @@ fn not_ready(code: &'static str, reason: &'static str) -> Problem {
         .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
-/// Metrics in Prometheus' text format.
+/// Metrics in Prometheus' text format; with `admin.metrics: secret` they need a secret token like `/v1`.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses(
     (status = 200, description = "The metrics of this node.", body = String,
      content_type = "text/plain; version=0.0.4"),
+    (status = 401, description = "`admin.metrics: secret`, and no secret token.", body = ProblemBody,
+     content_type = "application/problem+json"),
 ))]
 pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
     let text = (shared.admin.metrics)();

@@ -99,6 +99,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         upstreams.as_ref().ok().map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
     let routes = routes::read(&fields, names.as_deref());
 
+    let admin = admin?;
     Ok(Config {
         path: path.to_owned(),
         state_dir: state_dir?,
@@ -107,7 +108,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
             .into_iter()
             .map(|listener| listener.map(|(_, address)| Listener { address }))
             .collect::<Read<_>>()?,
-        admin: admin?,
+        admin: admin.map(|(listener, _)| listener),
+        metrics: admin.map(|(_, metrics)| metrics).unwrap_or_default(),
         store: store?,
         dialect: dialect?,
         master_key: master_key?,

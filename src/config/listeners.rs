@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Listener;
 use super::reader::{Fields, Item, Keys, Read};
+use super::{Listener, MetricsAccess};
 
 pub(super) const KEYS: Keys = Keys { known: &["address"], later: &["tls", "http2"] };
+pub(super) const ADMIN_KEYS: Keys = Keys { known: &["address", "metrics"], later: &["tls", "http2"] };
+
+const METRICS: [(&str, MetricsAccess); 2] = [("open", MetricsAccess::Open), ("secret", MetricsAccess::Secret)];
 
 const EXPECTED: &str = "listener such as `- address: 127.0.0.1:8080`";
 
@@ -21,19 +24,32 @@ pub(super) fn read(fields: &Fields<'_>) -> Read<Vec<Read<Taken>>> {
     }
     let mut listeners: Vec<Read<Taken>> = Vec::new();
     for item in &items {
-        let address = read_free_address(item, listeners.iter().flatten());
+        let address = read_fields(item, &KEYS)
+            .and_then(|fields| read_free_address(&fields, listeners.iter().flatten()));
         listeners.push(address.map(|address| (item.key().to_owned(), address)));
     }
     Ok(listeners)
 }
 
-/// The admin API's listener, which shares no address with the others.
-pub(super) fn read_admin<'t>(item: &Item<'_>, taken: impl Iterator<Item = &'t Taken>) -> Read<Listener> {
-    read_free_address(item, taken).map(|address| Listener { address })
+/// The admin API's listener, which shares no address with the others, and who may read the metrics there.
+pub(super) fn read_admin<'t>(
+    item: &Item<'_>,
+    taken: impl Iterator<Item = &'t Taken>,
+) -> Read<(Listener, MetricsAccess)> {
+    let fields = read_fields(item, &ADMIN_KEYS)?;
+    let address = read_free_address(&fields, taken);
+    let metrics = fields.or("metrics", MetricsAccess::default(), |item| item.choice(&METRICS));
+    Ok((Listener { address: address? }, metrics?))
 }
 
-fn read_free_address<'t>(item: &Item<'_>, mut taken: impl Iterator<Item = &'t Taken>) -> Read<SocketAddr> {
-    let fields = item.fields(&KEYS, "a mapping such as `address: 127.0.0.1:8080`")?;
+fn read_fields<'i>(item: &Item<'i>, keys: &Keys) -> Read<Fields<'i>> {
+    item.fields(keys, "a mapping such as `address: 127.0.0.1:8080`")
+}
+
+fn read_free_address<'t>(
+    fields: &Fields<'_>,
+    mut taken: impl Iterator<Item = &'t Taken>,
+) -> Read<SocketAddr> {
     let item = fields.require("address", "IP:port such as 127.0.0.1:8080")?;
     let address = item.parse("IP:port such as 127.0.0.1:8080 or \"[::1]:8080\"", |text| text.parse().ok())?;
     match taken.find(|(_, other)| overlap(address, *other)) {

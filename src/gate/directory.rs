@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::line::Line;
 use crate::policy::{Denial, Policy, Token, TokenDigest, TokenId};
+use crate::telemetry::Lookup;
 
 /// What a directory is told.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +112,7 @@ impl Directory {
             && trusted
             && entry.generation == self.generation.load(Ordering::Acquire)
         {
+            self.line.metrics().looked_up(Lookup::Known);
             return kind_fits(&entry.policy, token);
         }
         if entry.is_none()
@@ -119,15 +121,19 @@ impl Directory {
             return Err(denial);
         }
         if self.unknown.get(&digest).is_some_and(|until| Instant::now() < until) {
+            self.line.metrics().looked_up(Lookup::KnownAbsent);
             return Err(Denial::TokenInvalid);
         }
-        match self.look_up(digest, entry.is_some()).await {
+        let (lookup, answer) = match self.look_up(digest, entry.is_some()).await {
             Err(Denial::StoreUnavailable) => match entry {
-                Some(entry) if trusted => kind_fits(&entry.policy, token),
-                _ => Err(Denial::StoreUnavailable),
+                Some(entry) if trusted => (Lookup::Stale, kind_fits(&entry.policy, token)),
+                _ => (Lookup::Unavailable, Err(Denial::StoreUnavailable)),
             },
-            answer => answer.and_then(|policy| kind_fits(&policy, token)),
-        }
+            Err(denial) => (Lookup::Absent, Err(denial)),
+            Ok(policy) => (Lookup::Fetched, kind_fits(&policy, token)),
+        };
+        self.line.metrics().looked_up(lookup);
+        answer
     }
 
     async fn look_up(self: &Arc<Self>, digest: TokenDigest, seen: bool) -> Answer {
@@ -265,6 +271,11 @@ impl Directory {
     /// How many policies are known.
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// How many tokens are remembered as unknown.
+    pub(super) fn unknown(&self) -> usize {
+        self.unknown.len()
     }
 
     /// All that is known, for the snapshot in `state_dir`.

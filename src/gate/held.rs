@@ -53,6 +53,11 @@ impl Room {
         Self { free: Arc::new(Semaphore::new(ROOM / KIB)), longest: max_skew.saturating_mul(2) }
     }
 
+    /// Bytes that are taken up just now.
+    pub(super) fn taken(&self) -> usize {
+        ROOM.saturating_sub(self.free.available_permits() * KIB)
+    }
+
     /// Reads a request's body to its end, and hashes it. The inner error: it is longer than `most` bytes, there is no
     /// room for it, or it took too long.
     ///

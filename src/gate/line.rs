@@ -79,7 +79,15 @@ impl Line {
         if self.is_cut() {
             return Err(Denial::StoreUnavailable);
         }
-        self.hear(operation, ask(self.store.as_ref()).await)
+        let begun = Instant::now();
+        let answer = ask(self.store.as_ref()).await;
+        self.metrics.store_called(operation, begun.elapsed());
+        self.hear(operation, answer)
+    }
+
+    /// Where calls are counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Asks the store whether it is back whenever the line is cut, as long as there is a line. It is asked for the account,

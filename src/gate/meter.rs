@@ -278,6 +278,23 @@ impl Meter {
         Credits(self.slots().iter().map(|slot| slot.open()).sum())
     }
 
+    /// What the store does not know of yet.
+    pub(super) fn owed(&self) -> Owed {
+        let now = self.now();
+        let mut owed = Owed { leases: self.open.load(Ordering::Acquire), ..Owed::default() };
+        for slot in self.slots() {
+            owed.leases += slot.leases();
+            owed.unsettled += slot.unsettled();
+            owed.lag = owed.lag.max(slot.failing_for(now));
+        }
+        owed
+    }
+
+    /// How many leases the journal keeps, and how many bytes its files have.
+    pub(super) fn journal_extent(&self) -> (usize, usize) {
+        self.journal.extent()
+    }
+
     /// Gives everything back and waits until the store has it, at most for `patience`. How many leases are left.
     pub(super) async fn drain(self: &Arc<Self>, patience: Duration) -> u64 {
         let begun = Instant::now();
@@ -296,6 +313,17 @@ impl Meter {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// What this node owes the store.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Owed {
+    /// Leases that are open, or wait to be settled.
+    pub(super) leases: u64,
+    /// Credits spent and not settled.
+    pub(super) unsettled: u64,
+    /// For how long the store has not taken what it was told of some lease.
+    pub(super) lag: Duration,
 }
 
 /// Credits taken for one request and not yet settled. Dropping it gives them back.

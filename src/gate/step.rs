@@ -91,6 +91,9 @@ impl Watch {
     }
 
     fn act_on(&self, event: &Event) -> bool {
+        if matches!(event, Event::Policy { .. } | Event::Account { .. }) {
+            self.line.metrics().store_event();
+        }
         match event {
             Event::Policy { token, version, epoch } => {
                 self.directory.changed(token, *version);
@@ -121,6 +124,7 @@ impl Watch {
     /// Events may have been missed: takes note of the epoch first, then drops trust in all that was known before, so
     /// that every change up to that epoch is in force. Whether the store could be asked.
     async fn catch_up(&self) -> bool {
+        self.line.metrics().caught_up();
         let epoch = self.line.call("epoch", |store| store.epoch(&self.account)).await;
         self.directory.lost();
         self.streams.changed(None);
@@ -160,6 +164,7 @@ impl Watch {
         if let Ok(nodes) = self.line.call("nodes", |store| store.nodes(&self.account)).await {
             let living = NodeReport::living(&nodes).filter(|(_, lives)| *lives).count();
             self.meter.set_nodes(u32::try_from(living).unwrap_or(u32::MAX));
+            self.line.metrics().nodes(living as u64, (nodes.len() - living) as u64);
         }
     }
 

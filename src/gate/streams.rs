@@ -292,6 +292,12 @@ impl Streams {
         }
     }
 
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        let open = self.open.lock();
+        open.values().flatten().filter(|open| open.strong_count() > 0).count()
+    }
+
     /// Ends streams whose token's time is over, and forgets those that have ended.
     pub(super) fn sweep(&self) {
         let now = Timestamp::now();

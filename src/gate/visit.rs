@@ -78,6 +78,8 @@ pub struct Visit {
     pub(super) failure: Option<Failure>,
     pub(super) origin: Option<HeaderValue>,
     pub(super) server: Option<Arc<str>>,
+    /// How often a server was chosen.
+    pub(super) tries: u32,
     pub(super) bytes_out: u64,
     pub(super) late: Option<Late>,
     /// By which the upstream's connection can be let go of, where the response may be a stream.
@@ -116,6 +118,7 @@ impl Visit {
             failure: None,
             origin: None,
             server: None,
+            tries: 0,
             bytes_out: 0,
             late: None,
             leash: None,
@@ -170,6 +173,7 @@ impl Visit {
     /// Tells the log which server was chosen.
     pub fn note_server(&mut self, server: Arc<str>) {
         self.server = Some(server);
+        self.tries += 1;
     }
 
     /// The server that was chosen.

@@ -246,6 +246,12 @@ impl Journal {
         self.books.lock().leases.get(&lease).map(Known::cells).unwrap_or_default()
     }
 
+    /// How many leases it keeps, and how many bytes its files of this run have.
+    pub fn extent(&self) -> (usize, usize) {
+        let books = self.books.lock();
+        (books.leases.len(), books.shelf.len() * file::FILE_BYTES)
+    }
+
     /// The store has settled a lease: its records are free again.
     pub fn forget(&self, lease: Ulid) {
         if let Some(known) = self.books.lock().leases.remove(&lease) {

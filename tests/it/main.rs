@@ -25,6 +25,7 @@ mod forwarding;
 mod hostile;
 mod laws;
 mod main_job;
+mod observability;
 mod prices;
 mod redis_topologies;
 mod refusals;

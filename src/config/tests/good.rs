@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    AccessLog, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader, RedisTopology, Server,
-    StoreUrl, TlsFiles, WeightedServer,
+    AccessLog, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader, MetricsAccess, RedisTopology,
+    Server, StoreUrl, TlsFiles, WeightedServer,
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
@@ -52,7 +52,7 @@ fn fills_in_every_default() {
     assert_eq!(config.state_dir, Path::new("tests/config/good/state"));
     assert_eq!(config.secret_token_path(), Path::new("tests/config/good/state/secret-token"));
     assert_eq!(config.master_key_path(), Path::new("tests/config/good/state/master-key"));
-    assert_eq!((config.threads, config.admin), (None, None));
+    assert_eq!((config.threads, config.admin, config.metrics), (None, None, MetricsAccess::Open));
     let path = PathBuf::from("tests/config/good/state/tollgate.redb");
     assert_eq!(config.store.url, StoreUrl::Embedded { path });
     assert_eq!(config.store.timeout, Duration::from_secs(1));
@@ -104,6 +104,7 @@ fn reads_every_key() {
     let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(listeners, ["0.0.0.0:8080", "[::1]:8443"]);
     assert_eq!(config.admin.map(|admin| admin.address.to_string()), Some("127.0.0.1:9090".to_owned()));
+    assert_eq!(config.metrics, MetricsAccess::Secret);
     let StoreUrl::Redis(redis) = &config.store.url else { panic!("Redis") };
     let RedisTopology::Sentinel { sentinels, master } = &redis.topology else { panic!("Sentinel") };
     let sentinels: Vec<_> = sentinels.iter().map(ToString::to_string).collect();

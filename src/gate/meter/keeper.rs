@@ -232,7 +232,7 @@ pub(super) async fn tend(meter: Arc<Meter>, slots: Vec<Arc<PurseSlot>>) {
                     let key = slot.key(lease);
                     match meter.line.call("shrink", |store| store.shrink(&key, Credits(keep))).await {
                         Ok(()) => slot.shrunk(lease, keep),
-                        Err(_) => slot.failed(lease),
+                        Err(_) => slot.failed(lease, meter.now()),
                     }
                 }
                 Wish::Reserve { .. } => {}
@@ -260,7 +260,7 @@ async fn settle(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
                 slot.settled(*lease, settlement.spent.0);
             }
             Err(denial) => {
-                slot.failed(*lease);
+                slot.failed(*lease, meter.now());
                 if denial != Denial::StoreUnavailable {
                     slot.pause(meter.now() + micros(UNREADABLE));
                 }
@@ -279,7 +279,7 @@ async fn renew(meter: &Arc<Meter>, leases: &[(Arc<PurseSlot>, Ulid)]) {
                 slot.renewed(*lease, Some(asked_at.saturating_add(micros(LIFE))));
             }
             Ok(_) => slot.renewed(*lease, None),
-            Err(_) => slot.failed(*lease),
+            Err(_) => slot.failed(*lease, meter.now()),
         }
     }
 }

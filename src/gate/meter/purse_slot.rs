@@ -71,6 +71,8 @@ struct State {
     uncovered: u32,
     /// Nothing is settled or renewed before then.
     paused_until: Micros,
+    /// Since when the store has not taken what it is told; `None`: it does.
+    failing_since: Option<Micros>,
 }
 
 impl State {
@@ -388,6 +390,7 @@ impl PurseSlot {
             state.books.used += spent;
             state.books.free = state.books.free.map(|free| free + granted.saturating_sub(spent));
             state.purse.settled(lease);
+            state.failing_since = None;
             state.hours.remove(&lease);
             state.cells.retain(|(known, _), _| *known != lease);
         }
@@ -395,11 +398,15 @@ impl PurseSlot {
     }
 
     pub(super) fn shrunk(&self, lease: Ulid, keep: u64) {
-        self.state.lock().purse.shrunk(lease, keep);
+        let mut state = self.state.lock();
+        state.purse.shrunk(lease, keep);
+        state.failing_since = None;
     }
 
     pub(super) fn renewed(&self, lease: Ulid, expires: Option<Micros>) {
-        self.state.lock().purse.renewed(lease, expires);
+        let mut state = self.state.lock();
+        state.purse.renewed(lease, expires);
+        state.failing_since = None;
     }
 
     /// Leaves the store alone until then: it cannot read a record of this purse.
@@ -411,8 +418,16 @@ impl PurseSlot {
         now < self.state.lock().paused_until
     }
 
-    pub(super) fn failed(&self, lease: Ulid) {
-        self.state.lock().purse.failed(lease);
+    pub(super) fn failed(&self, lease: Ulid, now: Micros) {
+        let mut state = self.state.lock();
+        state.purse.failed(lease);
+        state.failing_since.get_or_insert(now);
+    }
+
+    /// For how long the store has not taken what it is told of these leases.
+    pub(super) fn failing_for(&self, now: Micros) -> std::time::Duration {
+        let since = self.state.lock().failing_since;
+        std::time::Duration::from_micros(since.map_or(0, |since| now.saturating_sub(since)))
     }
 
     pub(super) fn open(&self) -> u64 {

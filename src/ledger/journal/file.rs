@@ -355,7 +355,6 @@ impl Shelf {
     }
 
     /// How many files there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.files.len()
     }

@@ -108,6 +108,7 @@ impl Desk {
             explainer: Arc::new(FakeGate { asked: Arc::clone(&asked) }),
             datasets: vec!["CORE/*".to_owned()],
             metrics: Arc::new(|| "# TYPE tollgate_up gauge\ntollgate_up 1\n".to_owned()),
+            metrics_open: true,
             started: tokio::sync::watch::channel(true).1,
             acts_by: tokio::sync::watch::channel(u64::MAX).1,
             now: Timestamp::now,

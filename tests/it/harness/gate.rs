@@ -23,6 +23,7 @@ pub(crate) struct Plan {
     routes: String,
     secret: Option<String>,
     upstream_extra: String,
+    admin_extra: String,
     env: Vec<(String, String)>,
 }
 
@@ -49,6 +50,7 @@ impl Plan {
             routes: ROUTES.to_owned(),
             secret: None,
             upstream_extra: String::new(),
+            admin_extra: String::new(),
             env: Vec::new(),
         }
     }
@@ -89,6 +91,12 @@ impl Plan {
         self
     }
 
+    /// More keys for the admin address, as the inside of a flow mapping.
+    pub(crate) fn admin_extra(mut self, keys: &str) -> Self {
+        let _ = write!(self.admin_extra, ", {keys}");
+        self
+    }
+
     /// A secret token given by the environment, so that several nodes share it.
     pub(crate) fn secret(mut self, secret: &str) -> Self {
         self.secret = Some(secret.to_owned());
@@ -105,9 +113,9 @@ impl Plan {
         let servers: Vec<String> = self.upstreams.iter().map(|server| format!("\"{server}\"")).collect();
         let servers = self.servers.clone().unwrap_or_else(|| servers.join(", "));
         format!(
-            "state_dir: ./state\nthreads: 2\nlisteners:\n  - address: 127.0.0.1:0\nadmin: {{ address: 127.0.0.1:0 }}\n\
+            "state_dir: ./state\nthreads: 2\nlisteners:\n  - address: 127.0.0.1:0\nadmin: {{ address: 127.0.0.1:0{} }}\n\
              store: {{ {} }}\nupstreams:\n  datasets: {{ servers: [{}]{} }}\n{}routes:{}",
-            self.store, servers, self.upstream_extra, self.extra, self.routes
+            self.admin_extra, self.store, servers, self.upstream_extra, self.extra, self.routes
         )
     }
 

@@ -79,6 +79,7 @@ impl House {
             explainer: Arc::new(NoGate),
             datasets: Vec::new(),
             metrics: Arc::new(String::new),
+            metrics_open: true,
             started: tokio::sync::watch::channel(true).1,
             acts_by: tokio::sync::watch::channel(u64::MAX).1,
             now: Timestamp::now,
