@@ -302,4 +302,4 @@ fn kind_fits(policy: &Arc<Policy>, token: &Token) -> Answer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::gate) mod tests;
