@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
+mod authz;
 mod cors;
 mod document;
 mod keeping;
@@ -33,6 +34,7 @@ mod tree;
 pub mod units;
 mod upstreams;
 
+pub use authz::Authz;
 pub use cors::Cors;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
@@ -52,6 +54,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where the admin API is; `None`: there is none.
     pub admin: Option<Listener>,
+    /// Where other proxies ask; `None`: they cannot.
+    pub authz: Option<Authz>,
     /// Where tokens and credits are kept.
     pub store: StoreConfig,
     /// How refusals are told.
@@ -170,6 +174,7 @@ fn all_keys() -> Vec<&'static str> {
         keeping::LEASE_KEYS,
         keeping::USAGE_KEYS,
         listeners::KEYS,
+        authz::KEYS,
         cors::KEYS,
         store::KEYS,
         store::TLS_KEYS,

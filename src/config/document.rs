@@ -9,7 +9,9 @@ use ipnet::IpNet;
 
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
-use super::{AccessLog, Config, Dialect, Forwarded, Listener, keeping, listeners, routes, store, upstreams};
+use super::{
+    AccessLog, Config, Dialect, Forwarded, Listener, authz, keeping, listeners, routes, store, upstreams,
+};
 use crate::policy::signature::DEFAULT_MAX_SKEW;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
@@ -19,6 +21,7 @@ pub(super) const KEYS: Keys = Keys {
         "threads",
         "listeners",
         "admin",
+        "authz",
         "store",
         "dialect",
         "master_key",
@@ -38,7 +41,7 @@ pub(super) const KEYS: Keys = Keys {
         "upstreams",
         "routes",
     ],
-    later: &["authz"],
+    later: &[],
 };
 
 const LEAKED: [(&str, LeakedSecret); 2] = [("flag", LeakedSecret::Flag), ("refuse", LeakedSecret::Refuse)];
@@ -72,6 +75,9 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let listeners = listeners::read(&fields);
     let taken = || listeners.iter().flatten().flatten();
     let admin = fields.optional("admin", |item| listeners::read_admin(item, taken()));
+    let others =
+        admin.as_ref().ok().and_then(|admin| admin.map(|admin| ("admin.address".to_owned(), admin.address)));
+    let authz = fields.optional("authz", |item| authz::read(item, taken().chain(&others)));
     let store = store::read(fields.get("store").as_ref(), state_dir.as_deref().ok());
     let dialect = fields.or("dialect", Dialect::Standard, read_dialect);
     let master_key = fields.or("master_key", None, Item::optional_secret);
@@ -105,6 +111,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
             .map(|listener| listener.map(|(_, address)| Listener { address }))
             .collect::<Read<_>>()?,
         admin: admin?,
+        authz: authz?,
         store: store?,
         dialect: dialect?,
         master_key: master_key?,
@@ -143,7 +150,7 @@ fn read_dialect(item: &Item<'_>) -> Read<Dialect> {
     item.choice(&[("standard", Dialect::Standard), ("iex", Dialect::Iex)])
 }
 
-fn read_networks(item: &Item<'_>) -> Read<Vec<IpNet>> {
+pub(super) fn read_networks(item: &Item<'_>) -> Read<Vec<IpNet>> {
     item.list_of("a list of addresses and networks such as [10.0.0.0/8]", |item| {
         let parse = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         let network: IpNet = item.parse("an address or a network such as 10.0.0.0/8", parse)?;

@@ -32,8 +32,15 @@ pub(super) fn read_admin<'t>(item: &Item<'_>, taken: impl Iterator<Item = &'t Ta
     read_free_address(item, taken).map(|address| Listener { address })
 }
 
-fn read_free_address<'t>(item: &Item<'_>, mut taken: impl Iterator<Item = &'t Taken>) -> Read<SocketAddr> {
-    let fields = item.fields(&KEYS, "a mapping such as `address: 127.0.0.1:8080`")?;
+fn read_free_address<'t>(item: &Item<'_>, taken: impl Iterator<Item = &'t Taken>) -> Read<SocketAddr> {
+    read_free(&item.fields(&KEYS, "a mapping such as `address: 127.0.0.1:8080`")?, taken)
+}
+
+/// The `address` of a listener, which it shares with no other.
+pub(super) fn read_free<'t>(
+    fields: &Fields<'_>,
+    mut taken: impl Iterator<Item = &'t Taken>,
+) -> Read<SocketAddr> {
     let item = fields.require("address", "IP:port such as 127.0.0.1:8080")?;
     let address = item.parse("IP:port such as 127.0.0.1:8080 or \"[::1]:8080\"", |text| text.parse().ok())?;
     match taken.find(|(_, other)| overlap(address, *other)) {

@@ -82,29 +82,38 @@ pub struct Visit {
     pub(super) late: Option<Late>,
     /// By which the upstream's connection can be let go of, where the response may be a stream.
     pub(super) leash: Option<Arc<Leash>>,
-    _active: Active,
+    active: Active,
 }
 
 /// Counts a request as in flight while it lives.
-pub(super) struct Active(Arc<AtomicUsize>);
+pub(super) struct Active(Option<Arc<AtomicUsize>>);
 
 impl Active {
     pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
-        Self(count.clone())
+        Self(Some(count.clone()))
+    }
+}
+
+impl Active {
+    /// It is in flight no more.
+    fn leave(&mut self) {
+        if let Some(count) = self.0.take() {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.leave();
     }
 }
 
 impl Visit {
     pub(super) fn new(active: Active) -> Self {
         Self {
-            _active: active,
+            active,
             request_id: ulid::Ulid::generate().to_string(),
             started: Instant::now(),
             decided: None,
@@ -120,6 +129,11 @@ impl Visit {
             late: None,
             leash: None,
         }
+    }
+
+    /// It is in flight elsewhere, so a stop here does not wait for it.
+    pub(super) fn stand_aside(&mut self) {
+        self.active.leave();
     }
 
     /// How long the gate itself took until then; that a client is slow to send its body is not its doing.

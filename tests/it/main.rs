@@ -20,6 +20,7 @@ mod console_story;
 mod credits;
 mod credits_of_a_holder;
 mod dialect_iex;
+mod forward_auth;
 mod forwarding;
 mod laws;
 mod main_job;
