@@ -28,9 +28,12 @@ use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
 mod first_start;
 mod listen;
+mod plugin;
 mod settings;
 mod signals;
 mod state;
+
+pub use plugin::{Plugin, PluginError};
 
 /// Why Tollgate does not start.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! The keys at the top of `proxy.yaml`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -10,7 +11,8 @@ use ipnet::IpNet;
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
 use super::{
-    AccessLog, Config, Dialect, Forwarded, Listener, authz, keeping, listeners, routes, store, upstreams,
+    AccessLog, Config, Dialect, Forwarded, Listener, Purpose, authz, keeping, listeners, routes, store,
+    upstreams,
 };
 use crate::policy::signature::DEFAULT_MAX_SKEW;
 use crate::policy::{LeakedSecret, OutsideBrowser};
@@ -66,13 +68,14 @@ const POLICIES: u64 = 200_000;
 const LONGEST_GRACE: Duration = Duration::from_hours(1);
 
 /// Reads the whole file.
-pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
+pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Config> {
     let fields = root.fields(&KEYS, "a mapping of keys such as `listeners`, `upstreams` and `routes`")?;
     // Everything is read before anything can end this, so that all mistakes are told.
     let state_dir =
         fields.or("state_dir", root.resolve("state"), |item| item.path("the path of a directory"));
     let threads = fields.optional("threads", read_threads);
-    let listeners = listeners::read(&fields);
+    let needs = |key: &str| purpose == Purpose::Server || fields.get(key).is_some();
+    let listeners = if needs("listeners") { listeners::read(&fields) } else { Ok(Vec::new()) };
     let taken = || listeners.iter().flatten().flatten();
     let admin = fields.optional("admin", |item| listeners::read_admin(item, taken()));
     let others =
@@ -97,9 +100,12 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let reclaim_window = fields.or("lease", keeping::RECLAIM_WINDOW, keeping::read_lease);
     let usage_retention = fields.or("usage", keeping::RETENTION, keeping::read_usage);
     let policies = fields.or("policies", POLICIES, |item| item.integer(100..=10_000_000));
-    let upstreams = upstreams::read(&fields);
-    let names =
-        upstreams.as_ref().ok().map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
+    let upstreams = if needs("upstreams") { upstreams::read(&fields) } else { Ok(BTreeMap::new()) };
+    let names = upstreams
+        .as_ref()
+        .ok()
+        .filter(|_| needs("upstreams"))
+        .map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
     let routes = routes::read(&fields, names.as_deref());
 
     Ok(Config {

@@ -154,6 +154,12 @@ impl Visit {
         }
     }
 
+    /// The target that was judged, in its one form and without a token: what the upstream gets, and what a cache's key is
+    /// to be made of. Only of a request that was let through.
+    pub fn target(&self) -> Option<&str> {
+        matches!(self.verdict, Verdict::Passed(_)).then_some(self.trail.wire.as_str())
+    }
+
     /// What is to make the connection to the upstream, for a `ProxyHttp`'s `upstream_peer` (`custom_l4` of a peer's
     /// options, with a `group_key` of its own): the gate may end the response at any time, also while nothing comes.
     /// `None`: whatever makes connections as ever; a stream then ends with its next piece.

@@ -10,6 +10,7 @@ use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
 
 mod hosts;
+mod wire;
 
 use hosts::{Host, Kind};
 
@@ -242,6 +243,41 @@ async fn nginx_serves_and_refuses_as_the_gate_decides() {
     refuses(&mut world).await;
     answers_browsers(&mut world).await;
     settles(&mut world).await;
+}
+
+#[tokio::test]
+async fn haproxy_serves_and_refuses_as_the_gate_decides() {
+    let mut world = World::start(Kind::Haproxy).await;
+    serves(&mut world).await;
+    refuses(&mut world).await;
+    answers_browsers(&mut world).await;
+    settles(&mut world).await;
+    let token = world.gate.token(json!({})).await;
+    world.gate.kill();
+    assert_eq!(
+        (world.ask(Ask::get(&token.on(DATA))).await.status, world.upstream.count()),
+        (503, world.upstream.count())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caddy_serves_and_refuses_as_the_gate_decides() {
+    let mut world = World::start(Kind::Caddy).await;
+    serves(&mut world).await;
+    refuses(&mut world).await;
+    answers_browsers(&mut world).await;
+    // It cannot settle, so what fails is charged as well.
+    let token = world.gate.token(limited(2)).await;
+    for expected in [500, 200, 402] {
+        assert_eq!(
+            world.ask(Ask::get(&token.on(DATA)).header("X-Test", &format!("status={expected}"))).await.status,
+            expected
+        );
+    }
+    world.gate.wait_used(&token, 2).await;
+    let before = world.upstream.count();
+    world.gate.kill();
+    assert_eq!((world.ask(Ask::get(&token.on(DATA))).await.status, world.upstream.count()), (502, before));
 }
 
 #[tokio::test]

