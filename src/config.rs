@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
+mod authz;
 mod brute_force;
 mod cors;
 mod document;
@@ -34,6 +35,7 @@ mod tree;
 pub mod units;
 mod upstreams;
 
+pub use authz::Authz;
 pub use brute_force::BruteForce;
 pub use cors::Cors;
 pub use problem::{ConfigError, Problem, Problems};
@@ -52,12 +54,14 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Worker threads, 1 to 256; `None`: one per core.
     pub threads: Option<NonZeroUsize>,
-    /// Where requests come in; at least one.
+    /// Where requests come in; at least one, but for a plugin.
     pub listeners: Vec<Listener>,
     /// Where the admin API is; `None`: there is none.
     pub admin: Option<Listener>,
     /// Who may read the metrics there.
     pub metrics: MetricsAccess,
+    /// Where other proxies ask; `None`: they cannot.
+    pub authz: Option<Authz>,
     /// Where tokens and credits are kept.
     pub store: StoreConfig,
     /// How refusals are told.
@@ -90,7 +94,7 @@ pub struct Config {
     pub usage_retention: Duration,
     /// The most policies kept in memory.
     pub policies: usize,
-    /// Where approved requests go, by name; at least one.
+    /// Where approved requests go, by name; at least one, but for a plugin.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Which paths are served; at least one.
     pub routes: RouteTable,
@@ -167,12 +171,35 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     Ok(parse(&text, path, env)?)
 }
 
+/// Reads the configuration of a gate in a proxy that is not Tollgate's own: `listeners` and `upstreams` may be left out.
+/// Without the latter the routes' `upstream` is any name, for that proxy to understand.
+pub fn load_plugin(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::read(path, source))?;
+    Ok(parse_for(Purpose::Plugin, &text, path, env)?)
+}
+
+/// What a configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Server,
+    Plugin,
+}
+
 /// Reads a configuration's text. `path` is where it comes from: relative paths in it are taken from there, and
 /// problems name it.
 pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    parse_for(Purpose::Server, text, path, env)
+}
+
+fn parse_for(
+    purpose: Purpose,
+    text: &str,
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
     let (tree, faults) = tree::parse(text);
     let reader = reader::Reader::new(path, env, faults);
-    let config = tree.as_ref().and_then(|tree| document::read(&reader.root(tree), path).ok());
+    let config = tree.as_ref().and_then(|tree| document::read(&reader.root(tree), path, purpose).ok());
     match (Problems::collect(reader.into_problems()), config) {
         (Some(problems), _) => Err(problems),
         (None, Some(config)) => Ok(config),
@@ -189,6 +216,7 @@ fn all_keys() -> Vec<&'static str> {
         keeping::USAGE_KEYS,
         listeners::KEYS,
         listeners::ADMIN_KEYS,
+        authz::KEYS,
         cors::KEYS,
         store::KEYS,
         store::TLS_KEYS,

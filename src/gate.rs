@@ -29,6 +29,7 @@ use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
 use crate::telemetry::{AccessLogWriter, Metrics, NodeState, RouteMetrics};
 
+pub mod check;
 mod cors;
 mod decision;
 mod directory;
@@ -71,7 +72,7 @@ use memory::Memory;
 use meter::Meter;
 use metered::Metered;
 use own::Own;
-use reply::{Answer, Dialect, Failure};
+use reply::{Answer, Dialect, Failure, Preflight};
 use signing::{Signing, SigningSettings};
 use step::Watch;
 use strangers::Strangers;
@@ -309,11 +310,9 @@ impl Gate {
             }
             Ok(Decision::Preflight(route)) => {
                 visit.verdict = Verdict::Preflight;
-                let headers = cors::allowed_headers(&self.settings.cors, &Request::read(session, &[]));
-                let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
-                let origin = visit.origin.as_ref();
-                reply::send_preflight(session, &methods, &headers, max_age, &visit.request_id, origin)
-                    .await?;
+                let request = Request::read(session, &[]);
+                let preflight = self.preflight(route, &request, &visit.request_id, visit.origin.as_ref());
+                reply::send_preflight(session, &preflight).await?;
                 Ok(true)
             }
             Ok(Decision::AwaitBody { .. }) => {
@@ -349,12 +348,34 @@ impl Gate {
         body: Option<&BodyDigest>,
     ) -> std::result::Result<Decision<'_>, Denial> {
         let target = facts::raw_target(session);
-        let request = Request::read(session, &target);
+        self.decide_about(&Request::read(session, &target), visit, body).await
+    }
+
+    /// Decides about a request, wherever it was read from.
+    async fn decide_about(
+        &self,
+        request: &Request<'_>,
+        visit: &mut Visit,
+        body: Option<&BodyDigest>,
+    ) -> std::result::Result<Decision<'_>, Denial> {
         let page = request.page();
-        let decision = self.judge().decide(&request, &page, body, &mut visit.trail).await;
+        let decision = self.judge().decide(request, &page, body, &mut visit.trail).await;
         let policy = visit.trail.policy.as_deref();
-        visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
+        visit.origin = cors::allowed_origin(request, &page, policy, visit.trail.client);
         decision
+    }
+
+    /// What a preflight for a route is told.
+    fn preflight<'p>(
+        &self,
+        route: &Route,
+        request: &Request<'_>,
+        request_id: &'p str,
+        origin: Option<&'p http::HeaderValue>,
+    ) -> Preflight<'p> {
+        let headers = cors::allowed_headers(&self.settings.cors, request);
+        let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
+        Preflight { methods, headers, max_age, request_id, origin }
     }
 
     /// Writes what the upstream gets: the judged target, no credential, and who the request is from.
@@ -467,11 +488,16 @@ impl Gate {
             pass.begin_response(599);
             pass.end_response(visit.bytes_out);
         }
+        let bytes_in = session.body_bytes_read() as u64;
+        self.write_down(visit, &session.req_header().method, status, bytes_in);
+    }
+
+    /// Counts a request that has ended, and writes its line.
+    fn write_down(&self, visit: &Visit, method: &http::Method, status: u16, bytes_in: u64) {
         let now = Instant::now();
         let seconds = now.duration_since(visit.started).as_secs_f64();
         let counts = self.counts(visit);
         counts.request(visit.verdict_name(), status, seconds);
-        let (method, bytes_in) = (&session.req_header().method, session.body_bytes_read() as u64);
         self.metrics.ended(visit::method_name(method), status, bytes_in, visit.bytes_out);
         if let Some(log) = &self.access_log {
             log.write(&visit::log_line(visit, method, status, bytes_in, now));

@@ -105,7 +105,7 @@ impl ProxyHttp for Proxy {
             upstream.insert_header(header::HOST, ticket.authority())?;
         }
         match journey.visit.rewrite() {
-            Some(rewrite) => rewrite::request(rewrite, journey.visit.target(), upstream),
+            Some(rewrite) => rewrite::request(rewrite, journey.visit.target().unwrap_or_default(), upstream),
             None => Ok(()),
         }
     }

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::authz::Authz;
 use crate::config::{AccessLog, Config, MetricsAccess, StoreUrl};
 use crate::console;
 use crate::gate::Gate;
@@ -28,9 +29,12 @@ use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 pub mod backup;
 mod first_start;
 mod listen;
+mod plugin;
 mod settings;
 mod signals;
 mod state;
+
+pub use plugin::{Plugin, PluginError};
 
 /// Why Tollgate does not start.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +118,9 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let data = listen::Listening::bind(&config)?;
     let admin = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
 
+    let authz_listener =
+        config.authz.as_ref().map(|authz| bind("forward-auth", authz.address)).transpose()?;
+
     let (stop, stopping) = watch::channel(false);
     let (ready, started) = watch::channel(false);
     let first = first_start::FirstStart::new(&config, store.clone(), AccountId::default_account());
@@ -124,13 +131,20 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     for address in &addresses {
         tracing::info!(%address, "listening for requests");
     }
-    let admin = admin.map(|listener| start_admin(&config, &control, listener, &gate, &store, started, stopping));
+    let authz = authz_listener
+        .zip(config.authz.as_ref())
+        .map(|(listener, settings)| start_authz(&proxy_runtime, listener, settings, &gate, stopping.clone()));
+    let admin =
+        admin.map(|listener| start_admin(&config, &control, listener, &gate, &store, started, stopping));
     control.block_on(signals::wait_for_stop());
 
     tracing::info!("stopping: no new requests; waiting for those in flight");
     let _ = stop.send(true);
     control.block_on(gate.wait_idle(config.shutdown_grace));
     proxy_runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Some(authz) = authz {
+        control.block_on(authz.close());
+    }
     let unsettled = control.block_on(gate.drain(DRAIN_PATIENCE));
     if unsettled > 0 {
         tracing::error!(
@@ -216,6 +230,29 @@ fn upstreams(config: &Config, metrics: &Metrics, control: &Runtime) -> Result<Up
 
 fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).map_err(|source| ServeError::Listen { what, address, source })
+}
+
+fn start_authz(
+    runtime: &Runtime,
+    listener: TcpListener,
+    settings: &crate::config::Authz,
+    gate: &Arc<Gate>,
+    mut stopping: watch::Receiver<bool>,
+) -> Arc<Authz> {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "listening for forward-auth");
+    }
+    let authz = Authz::new(gate.clone(), settings.trusted.clone(), settings.settle_within);
+    let serving = authz.clone();
+    runtime.spawn(async move {
+        let stop = async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = serving.serve(listener, stop).await {
+            tracing::error!(%error, "forward-auth stopped");
+        }
+    });
+    authz
 }
 
 fn start_admin(

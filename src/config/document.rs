@@ -1,5 +1,6 @@
 //! The keys at the top of `proxy.yaml`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -10,7 +11,10 @@ use ipnet::IpNet;
 use super::brute_force::{self, BruteForce};
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
-use super::{AccessLog, Config, Dialect, Forwarded, Listener, keeping, listeners, routes, store, upstreams};
+use super::{
+    AccessLog, Config, Dialect, Forwarded, Listener, Purpose, authz, keeping, listeners, routes, store,
+    upstreams,
+};
 use crate::policy::signature::DEFAULT_MAX_SKEW;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
@@ -20,6 +24,7 @@ pub(super) const KEYS: Keys = Keys {
         "threads",
         "listeners",
         "admin",
+        "authz",
         "store",
         "dialect",
         "master_key",
@@ -40,7 +45,7 @@ pub(super) const KEYS: Keys = Keys {
         "upstreams",
         "routes",
     ],
-    later: &["authz"],
+    later: &[],
 };
 
 const LEAKED: [(&str, LeakedSecret); 2] = [("flag", LeakedSecret::Flag), ("refuse", LeakedSecret::Refuse)];
@@ -65,15 +70,21 @@ const POLICIES: u64 = 200_000;
 const LONGEST_GRACE: Duration = Duration::from_hours(1);
 
 /// Reads the whole file.
-pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
+pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Config> {
     let fields = root.fields(&KEYS, "a mapping of keys such as `listeners`, `upstreams` and `routes`")?;
     // Everything is read before anything can end this, so that all mistakes are told.
     let state_dir =
         fields.or("state_dir", root.resolve("state"), |item| item.path("the path of a directory"));
     let threads = fields.optional("threads", read_threads);
-    let listeners = listeners::read(&fields);
+    let needs = |key: &str| purpose == Purpose::Server || fields.get(key).is_some();
+    let listeners = if needs("listeners") { listeners::read(&fields) } else { Ok(Vec::new()) };
     let taken = || listeners.iter().flatten().flatten();
     let admin = fields.optional("admin", |item| listeners::read_admin(item, taken()));
+    let others = admin
+        .as_ref()
+        .ok()
+        .and_then(|admin| admin.map(|(admin, _)| ("admin.address".to_owned(), admin.address)));
+    let authz = fields.optional("authz", |item| authz::read(item, taken().chain(&others)));
     let store = store::read(fields.get("store").as_ref(), state_dir.as_deref().ok());
     let dialect = fields.or("dialect", Dialect::Standard, read_dialect);
     let master_key = fields.or("master_key", None, Item::optional_secret);
@@ -94,9 +105,12 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let reclaim_window = fields.or("lease", keeping::RECLAIM_WINDOW, keeping::read_lease);
     let usage_retention = fields.or("usage", keeping::RETENTION, keeping::read_usage);
     let policies = fields.or("policies", POLICIES, |item| item.integer(100..=10_000_000));
-    let upstreams = upstreams::read(&fields);
-    let names =
-        upstreams.as_ref().ok().map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
+    let upstreams = if needs("upstreams") { upstreams::read(&fields) } else { Ok(BTreeMap::new()) };
+    let names = upstreams
+        .as_ref()
+        .ok()
+        .filter(|_| needs("upstreams"))
+        .map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
     let routes = routes::read(&fields, names.as_deref());
 
     let admin = admin?;
@@ -110,6 +124,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
             .collect::<Read<_>>()?,
         admin: admin.map(|(listener, _)| listener),
         metrics: admin.map(|(_, metrics)| metrics).unwrap_or_default(),
+        authz: authz?,
         store: store?,
         dialect: dialect?,
         master_key: master_key?,
@@ -149,7 +164,7 @@ fn read_dialect(item: &Item<'_>) -> Read<Dialect> {
     item.choice(&[("standard", Dialect::Standard), ("iex", Dialect::Iex)])
 }
 
-fn read_networks(item: &Item<'_>) -> Read<Vec<IpNet>> {
+pub(super) fn read_networks(item: &Item<'_>) -> Read<Vec<IpNet>> {
     item.list_of("a list of addresses and networks such as [10.0.0.0/8]", |item| {
         let parse = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         let network: IpNet = item.parse("an address or a network such as 10.0.0.0/8", parse)?;

@@ -8,7 +8,8 @@ use super::{Listener, MetricsAccess};
 pub(super) const KEYS: Keys = Keys { known: &["address"], later: &["tls", "http2"] };
 pub(super) const ADMIN_KEYS: Keys = Keys { known: &["address", "metrics"], later: &["tls", "http2"] };
 
-const METRICS: [(&str, MetricsAccess); 2] = [("open", MetricsAccess::Open), ("secret", MetricsAccess::Secret)];
+const METRICS: [(&str, MetricsAccess); 2] =
+    [("open", MetricsAccess::Open), ("secret", MetricsAccess::Secret)];
 
 const EXPECTED: &str = "listener such as `- address: 127.0.0.1:8080`";
 
@@ -24,8 +25,8 @@ pub(super) fn read(fields: &Fields<'_>) -> Read<Vec<Read<Taken>>> {
     }
     let mut listeners: Vec<Read<Taken>> = Vec::new();
     for item in &items {
-        let address = read_fields(item, &KEYS)
-            .and_then(|fields| read_free_address(&fields, listeners.iter().flatten()));
+        let address =
+            read_fields(item, &KEYS).and_then(|fields| read_free(&fields, listeners.iter().flatten()));
         listeners.push(address.map(|address| (item.key().to_owned(), address)));
     }
     Ok(listeners)
@@ -37,7 +38,7 @@ pub(super) fn read_admin<'t>(
     taken: impl Iterator<Item = &'t Taken>,
 ) -> Read<(Listener, MetricsAccess)> {
     let fields = read_fields(item, &ADMIN_KEYS)?;
-    let address = read_free_address(&fields, taken);
+    let address = read_free(&fields, taken);
     let metrics = fields.or("metrics", MetricsAccess::default(), |item| item.choice(&METRICS));
     Ok((Listener { address: address? }, metrics?))
 }
@@ -46,7 +47,8 @@ fn read_fields<'i>(item: &Item<'i>, keys: &Keys) -> Read<Fields<'i>> {
     item.fields(keys, "a mapping such as `address: 127.0.0.1:8080`")
 }
 
-fn read_free_address<'t>(
+/// The `address` of a listener, which it shares with no other.
+pub(super) fn read_free<'t>(
     fields: &Fields<'_>,
     mut taken: impl Iterator<Item = &'t Taken>,
 ) -> Read<SocketAddr> {

@@ -139,7 +139,7 @@ pub(super) fn announces_body(headers: &HeaderMap) -> bool {
 }
 
 /// An entry of `X-Forwarded-For`: an address, perhaps with a port.
-fn parse_address(entry: &[u8]) -> Option<IpAddr> {
+pub(super) fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse().ok();

@@ -24,6 +24,8 @@ pub struct Pass {
     claim: Option<Claim>,
     receipt: Option<Receipt>,
     metered: Option<Box<Metered>>,
+    /// What was paid when the price was told afterwards.
+    paid: Option<Credits>,
     key: Option<Key>,
     /// It was paid for by an earlier request with its key.
     free: bool,
@@ -53,6 +55,7 @@ impl Pass {
             claim: Some(claim),
             receipt: None,
             metered: None,
+            paid: None,
             key,
             free,
         })
@@ -65,6 +68,9 @@ impl Pass {
 
     /// What the request costs in the end: nothing unless it was charged.
     pub fn charged(&self) -> Credits {
+        if let Some(paid) = self.paid {
+            return paid;
+        }
         match (&self.metered, &self.receipt) {
             (Some(metered), _) => metered.charged(),
             (None, Some(_)) if !self.free => self.held,
@@ -119,6 +125,21 @@ impl Pass {
             return None;
         }
         claim.open_tab()
+    }
+
+    /// The response has gone by elsewhere, and its price is told afterwards: that much of what is held is spent, what is
+    /// missing is drawn, what is left is given back. What cannot be drawn exceeds the limit by at most this response's
+    /// cost (law 1).
+    pub(super) async fn pay(&mut self, price: Credits, bytes: u64) {
+        let Some(mut tab) = self.begin_flow(true) else { return };
+        while tab.in_hand() < price {
+            let missing = price.0.saturating_sub(tab.in_hand().0);
+            let Ok(found) = tab.asker().draw(missing).await else { break };
+            tab.take_in(found);
+        }
+        tab.spend_to(price);
+        tab.add_bytes(bytes);
+        self.paid = Some(tab.spent());
     }
 
     /// What settles it while it flows.

@@ -301,14 +301,16 @@ fn problem(answer: &Answer, request_id: &str) -> String {
     body.to_string()
 }
 
-/// Sends an answer that tells of something gone wrong: as a problem, or as a plain sentence.
-pub(super) async fn send(
+/// An answer as it goes out: its head, and its body as a text.
+pub(super) type Rendered = (ResponseHeader, String);
+
+/// An answer that tells of something gone wrong: as a problem, or as a plain sentence.
+pub(super) fn render(
     dialect: Dialect,
-    session: &mut Session,
     answer: &Answer,
     request_id: &str,
     origin: Option<&HeaderValue>,
-) -> pingora::Result<()> {
+) -> pingora::Result<Rendered> {
     let (content_type, body) = match dialect {
         Dialect::Standard => ("application/problem+json", problem(answer, request_id)),
         Dialect::Iex => (iex::CONTENT_TYPE, answer.detail.clone()),
@@ -325,34 +327,53 @@ pub(super) async fn send(
     for (name, value) in &answer.headers {
         response.insert_header(name.clone(), value.as_str())?;
     }
-    write(session, response, body, origin).await
+    cors::decorate(&mut response, origin)?;
+    Ok((response, body))
 }
 
-/// Sends the answer to a preflight.
-pub(super) async fn send_preflight(
+/// Sends an answer that tells of something gone wrong.
+pub(super) async fn send(
+    dialect: Dialect,
     session: &mut Session,
-    methods: &str,
-    headers: &str,
-    max_age: Duration,
+    answer: &Answer,
     request_id: &str,
     origin: Option<&HeaderValue>,
 ) -> pingora::Result<()> {
+    write(session, render(dialect, answer, request_id, origin)?).await
+}
+
+/// What a preflight is told.
+pub(super) struct Preflight<'p> {
+    pub(super) methods: String,
+    pub(super) headers: String,
+    pub(super) max_age: Duration,
+    pub(super) request_id: &'p str,
+    pub(super) origin: Option<&'p HeaderValue>,
+}
+
+/// The answer to a preflight; it has no body.
+pub(super) fn render_preflight(preflight: &Preflight<'_>) -> pingora::Result<ResponseHeader> {
     let mut response = ResponseHeader::build(204, Some(8))?;
-    cors::decorate(&mut response, origin)?;
+    cors::decorate(&mut response, preflight.origin)?;
     response.remove_header(&header::ACCESS_CONTROL_EXPOSE_HEADERS);
     response.insert_header(
         header::VARY,
         "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
     )?;
-    response.insert_header("X-Request-Id", request_id)?;
-    if origin.is_some() {
-        response.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, methods)?;
-        response.insert_header(header::ACCESS_CONTROL_MAX_AGE, max_age.as_secs())?;
-        if !headers.is_empty() {
-            response.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
+    response.insert_header("X-Request-Id", preflight.request_id)?;
+    if preflight.origin.is_some() {
+        response.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, preflight.methods.as_str())?;
+        response.insert_header(header::ACCESS_CONTROL_MAX_AGE, preflight.max_age.as_secs())?;
+        if !preflight.headers.is_empty() {
+            response.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, preflight.headers.as_str())?;
         }
     }
-    session.write_response_header(Box::new(response), true).await
+    Ok(response)
+}
+
+/// Sends the answer to a preflight.
+pub(super) async fn send_preflight(session: &mut Session, preflight: &Preflight<'_>) -> pingora::Result<()> {
+    session.write_response_header(Box::new(render_preflight(preflight)?), true).await
 }
 
 /// The headers that tell of credits and limits, for a response that begins.
@@ -370,13 +391,12 @@ pub(super) fn credit_headers(
     }
 }
 
-/// Sends what the gate itself has to say, in JSON.
-pub(super) async fn send_json(
-    session: &mut Session,
+/// What the gate itself has to say, in JSON.
+pub(super) fn render_json(
     body: &serde_json::Value,
     request_id: &str,
     origin: Option<&HeaderValue>,
-) -> pingora::Result<()> {
+) -> pingora::Result<Rendered> {
     let body = body.to_string();
     let mut response = ResponseHeader::build(200, Some(8))?;
     // One client compares this as a text.
@@ -384,16 +404,21 @@ pub(super) async fn send_json(
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("X-Request-Id", request_id)?;
-    write(session, response, body, origin).await
+    cors::decorate(&mut response, origin)?;
+    Ok((response, body))
 }
 
-async fn write(
+/// Sends what the gate itself has to say, in JSON.
+pub(super) async fn send_json(
     session: &mut Session,
-    mut response: ResponseHeader,
-    body: String,
+    body: &serde_json::Value,
+    request_id: &str,
     origin: Option<&HeaderValue>,
 ) -> pingora::Result<()> {
-    cors::decorate(&mut response, origin)?;
+    write(session, render_json(body, request_id, origin)?).await
+}
+
+async fn write(session: &mut Session, (response, body): Rendered) -> pingora::Result<()> {
     let head = session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(response), head).await?;
     if !head {

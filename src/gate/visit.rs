@@ -84,29 +84,38 @@ pub struct Visit {
     pub(super) late: Option<Late>,
     /// By which the upstream's connection can be let go of, where the response may be a stream.
     pub(super) leash: Option<Arc<Leash>>,
-    _active: Active,
+    active: Active,
 }
 
 /// Counts a request as in flight while it lives.
-pub(super) struct Active(Arc<AtomicUsize>);
+pub(super) struct Active(Option<Arc<AtomicUsize>>);
 
 impl Active {
     pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
-        Self(count.clone())
+        Self(Some(count.clone()))
+    }
+}
+
+impl Active {
+    /// It is in flight no more.
+    fn leave(&mut self) {
+        if let Some(count) = self.0.take() {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.leave();
     }
 }
 
 impl Visit {
     pub(super) fn new(active: Active) -> Self {
         Self {
-            _active: active,
+            active,
             request_id: ulid::Ulid::generate().to_string(),
             started: Instant::now(),
             decided: None,
@@ -123,6 +132,11 @@ impl Visit {
             late: None,
             leash: None,
         }
+    }
+
+    /// It is in flight elsewhere, so a stop here does not wait for it.
+    pub(super) fn stand_aside(&mut self) {
+        self.active.leave();
     }
 
     /// How long the gate itself took until then; that a client is slow to send its body is not its doing.
@@ -153,14 +167,15 @@ impl Visit {
         self.trail.policy.as_deref().map(|policy| policy.id.as_str())
     }
 
-    /// The target as it was judged: canonical, and without a token.
-    pub fn target(&self) -> &str {
-        &self.trail.wire
-    }
-
     /// What is changed on the way to the upstream and back, as the request's route says.
     pub fn rewrite(&self) -> Option<&Arc<Rewrite>> {
         self.trail.route.as_ref().and_then(|(_, route)| route.rewrite.as_ref())
+    }
+
+    /// The target that was judged, in its one form and without a token: what the upstream gets, and what a cache's key is
+    /// to be made of. Only of a request that was let through.
+    pub fn target(&self) -> Option<&str> {
+        matches!(self.verdict, Verdict::Passed(_)).then_some(self.trail.wire.as_str())
     }
 
     /// What is to make the connection to the upstream, for a `ProxyHttp`'s `upstream_peer` (`custom_l4` of a peer's

@@ -57,7 +57,7 @@ impl Journey {
 
     /// What is hashed to choose a server. Where a request does not have it, its client's address is.
     fn key(&self, session: &Session, by: &HashBy) -> Cow<'_, [u8]> {
-        let target = self.visit.target();
+        let target = self.visit.target().unwrap_or_default();
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let key = match by {

@@ -42,6 +42,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("gate", &["policy", "ledger", "store", "telemetry"], &["axum", "redis::", "redb"]),
     ("config", &["policy"], &["pingora", "axum", "tokio", "redb::", "redis::"]),
     ("proxy", &["policy", "gate", "telemetry", "config"], &["axum", "redis::", "redb"]),
+    ("authz", &["policy", "gate"], &["pingora", "redis::", "redb"]),
     ("admin", &["policy", "ledger", "store", "gate", "config"], &["pingora", "redis::", "redb"]),
     ("console", &["admin", "policy", "store"], &["pingora", "redis::", "redb"]),
     ("cli", &["policy", "config", "server", "admin"], &["pingora", "redb", "redis::"]),

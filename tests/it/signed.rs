@@ -10,7 +10,7 @@ use crate::harness::upstream::Upstream;
 
 mod bodies;
 mod replayed;
-mod signer;
+pub(crate) mod signer;
 
 use signer::{Signer, date};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    AccessLog, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader, MetricsAccess, RedisTopology,
-    Server, StoreUrl, TlsFiles, WeightedServer,
+    AccessLog, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader, MetricsAccess,
+    RedisTopology, Server, StoreUrl, TlsFiles, WeightedServer,
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
@@ -53,6 +53,7 @@ fn fills_in_every_default() {
     assert_eq!(config.secret_token_path(), Path::new("tests/config/good/state/secret-token"));
     assert_eq!(config.master_key_path(), Path::new("tests/config/good/state/master-key"));
     assert_eq!((config.threads, config.admin, config.metrics), (None, None, MetricsAccess::Open));
+    assert_eq!(config.authz, None);
     let path = PathBuf::from("tests/config/good/state/tollgate.redb");
     assert_eq!(config.store.url, StoreUrl::Embedded { path });
     assert_eq!(config.store.timeout, Duration::from_secs(1));
@@ -105,6 +106,13 @@ fn reads_every_key() {
     assert_eq!(listeners, ["0.0.0.0:8080", "[::1]:8443"]);
     assert_eq!(config.admin.map(|admin| admin.address.to_string()), Some("127.0.0.1:9090".to_owned()));
     assert_eq!(config.metrics, MetricsAccess::Secret);
+    let authz = config.authz.as_ref().expect("authz");
+    let trusted: Vec<_> = authz.trusted.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (authz.address.to_string().as_str(), authz.settle_within),
+        ("[::1]:8082", Duration::from_mins(5))
+    );
+    assert_eq!(trusted, ["10.1.0.0/16", "192.0.2.7/32"]);
     let StoreUrl::Redis(redis) = &config.store.url else { panic!("Redis") };
     let RedisTopology::Sentinel { sentinels, master } = &redis.topology else { panic!("Sentinel") };
     let sentinels: Vec<_> = sentinels.iter().map(ToString::to_string).collect();

@@ -134,6 +134,7 @@ pub(crate) struct Gate {
     starts: usize,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+    authz: Option<SocketAddr>,
     tokens: Vec<String>,
 }
 
@@ -141,8 +142,16 @@ impl Gate {
     async fn spawn(plan: Plan, directory: tempfile::TempDir) -> Self {
         let child = run(&plan, directory.path(), 0);
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut gate =
-            Self { plan, directory, child, starts: 1, address: unknown, admin: unknown, tokens: Vec::new() };
+        let mut gate = Self {
+            plan,
+            directory,
+            child,
+            starts: 1,
+            address: unknown,
+            admin: unknown,
+            authz: None,
+            tokens: Vec::new(),
+        };
         gate.wait_answering().await;
         gate
     }
@@ -160,6 +169,7 @@ impl Gate {
                 (find(&events, "listening for requests"), find(&events, "listening for the admin API"))
             {
                 (self.address, self.admin) = (address, admin);
+                self.authz = find(&events, "listening for forward-auth");
                 break;
             }
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -178,6 +188,11 @@ impl Gate {
             || async move { Ask::get("/readyz").send(admin).await.status == 200 },
         )
         .await;
+    }
+
+    /// Where other proxies ask it, if its plan says `authz`.
+    pub(crate) fn authz(&self) -> SocketAddr {
+        self.authz.expect("authz is configured")
     }
 
     fn events_path(&self) -> PathBuf {
