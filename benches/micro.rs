@@ -200,5 +200,6 @@ fn route(path: &str, dataset: Option<&str>) -> Option<Route> {
         signature_body: tollgate::policy::signature::SignatureBody::Strict,
         max_signed_body: 1024,
         keep_encoded_slash: false,
+        rewrite: None,
     })
 }

@@ -136,8 +136,8 @@ async fn places_are_given_back_however_a_request_ends() {
     assert_eq!(upstream.enter().err(), Some(NoServer::Busy));
     drop(first);
     assert!(upstream.enter().is_ok());
-    let mut ticket = upstream.pick(b"", &[]).ok().expect("a server");
-    let other = upstream.pick(b"", &[]).ok().expect("a server");
+    let mut ticket = upstream.pick(b"", &[]).unwrap_or_else(|why| panic!("{why:?}"));
+    let other = upstream.pick(b"", &[]).unwrap_or_else(|why| panic!("{why:?}"));
     assert_eq!(load(), 2);
     ticket.fail("test");
     assert_eq!(load(), 2, "it is still there");
