@@ -194,7 +194,13 @@ impl Upstream {
     /// The server whose turn it is; one that was tried already only where there is no other.
     pub(super) fn pick(&self, key: &[u8], tried: &[SocketAddr]) -> Result<Ticket, NoServer> {
         let order = self.inner.order.load();
-        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        // A request takes one turn, however often it is tried: else those that come after a failing server's would always
+        // be tried there first.
+        let turn = if tried.is_empty() {
+            self.inner.turn.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.inner.turn.load(Ordering::Relaxed)
+        };
         let now = Instant::now();
         let untried =
             order.find(
