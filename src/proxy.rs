@@ -13,7 +13,7 @@ use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use crate::config::HostHeader;
 use crate::gate::Gate;
@@ -193,7 +193,10 @@ impl ProxyHttp for Proxy {
     ) -> Box<Error> {
         let Some(upstream) = journey.upstream.clone() else { return error };
         if let Some(ticket) = &mut journey.ticket {
-            ticket.fail("it cannot be connected to");
+            // An internal error is our own: no socket was to be had.
+            if *error.etype() != ErrorType::InternalError {
+                ticket.fail("it cannot be connected to");
+            }
             if matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) {
                 // Nothing of a request is in this error: none was sent.
                 let (server, error) = (ticket.name(), &error);
@@ -224,13 +227,14 @@ impl ProxyHttp for Proxy {
         let of_server = *error.esource() == ErrorSource::Upstream;
         let method = &session.req_header().method;
         let whole = !begun && !session.as_ref().retry_buffer_truncated();
+        // An idle connection may be closed in the moment it is used; the server is not to blame for that.
+        let closed_idle = reused && error.retry == RetryType::ReusedOnly;
         if whole && method.is_idempotent() {
             error.retry.decide_reuse(reused);
         } else {
             error.set_retry(false);
         }
         if error.retry() {
-            // An idle connection was closed in the moment it was used, so the server is not to blame.
             if let Some(upstream) = &journey.upstream {
                 upstream.note_reuse();
             }
@@ -238,6 +242,7 @@ impl ProxyHttp for Proxy {
         }
         if of_server
             && !begun
+            && !closed_idle
             && let Some(ticket) = &mut journey.ticket
         {
             ticket.fail("it broke off, or took too long");

@@ -41,7 +41,7 @@ async fn the_path_is_put_together_of_what_was_judged() {
         (format!("/api/v2/?token={value}"), "/"),
         (format!("/old/x?token={value}"), "/new/place/x"),
         (format!("/old?token={value}"), "/new/place"),
-        (format!("/keep/a%2f..%2fb?token={value}"), "/in/keep/a%2F..%2Fb"),
+        (format!("/keep/a%2fb?token={value}"), "/in/keep/a%2Fb"),
         (format!("/else?token={value}"), "/else"),
     ];
     for (sent, received) in table {
@@ -52,7 +52,12 @@ async fn the_path_is_put_together_of_what_was_judged() {
     }
     // What is judged is what the client asked for, not what the upstream gets.
     let before = upstream.count();
-    for refused in ["/v1/data/OTHER/MY/k", "/v1/data/OTHER/A/..%2F..%2FMY/A", "/v1/data/MY/../OTHER/A"] {
+    for refused in [
+        "/v1/data/OTHER/MY/k",
+        "/v1/data/OTHER/A/..%2F..%2FMY/A",
+        "/v1/data/MY/../OTHER/A",
+        "/keep/a%2f..%2fb",
+    ] {
         let status = gate.ask(Ask::get(&token.on(refused))).await.status;
         assert!(status == 403 || status == 400, "{refused}: {status}");
     }

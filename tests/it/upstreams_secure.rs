@@ -66,11 +66,19 @@ async fn only_the_server_that_proves_its_name_is_believed() {
         match refused {
             None => {
                 assert_eq!(answer.status, 200, "{}: {}", answer.text(), gate.events());
-                // Its connection is used again.
-                let connections = upstream.connections();
-                assert_eq!(gate.ask(Ask::get(&token.on("/y"))).await.status, 200);
-                assert_eq!((upstream.count(), upstream.connections()), (before + 2, connections));
-                gate.wait_used(&token, 2).await;
+                // Its connection is used again, once the gate has put it back.
+                let mut asked = 1;
+                loop {
+                    let connections = upstream.connections();
+                    assert_eq!(gate.ask(Ask::get(&token.on("/y"))).await.status, 200);
+                    asked += 1;
+                    if upstream.connections() == connections {
+                        break;
+                    }
+                    assert!(asked < 50, "each request opens a connection");
+                }
+                assert_eq!(upstream.count() - before, asked);
+                gate.wait_used(&token, asked as u64).await;
             }
             Some(why) => {
                 assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unavailable"));
@@ -109,8 +117,9 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
     let wrong = Files::new();
     for (shown, status) in [(String::new(), 502), (wrong.show(&others), 502), (files.show(&ours), 200)] {
         let shown = if shown.is_empty() { shown } else { format!(", {shown}") };
-        let keys =
-            format!("tls: {{{trust}{shown}}}, health: {{path: /health, interval: 20ms, unhealthy_after: 1}}");
+        let keys = format!(
+            "tls: {{{trust}{shown}}}, health: {{path: /health, interval: 20ms, timeout: 20s, unhealthy_after: 1}}"
+        );
         let mut gate = gate_of(&upstream, server, &keys).await;
         let token = gate.token(json!({})).await;
         let before = upstream.asked();
@@ -122,6 +131,48 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
         wait_for(&up, || async { gate.metrics().await.contains(&up) }).await;
     }
     assert!(upstream.seen().iter().any(|seen| seen.header("user-agent") == Some("tollgate-health")));
+}
+
+#[tokio::test]
+async fn a_server_that_never_ends_its_handshake_is_not_waited_for() {
+    let upstream = Upstream::start().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let server = silent.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            kept.push(stream);
+        }
+    });
+    let mut gate = gate_of(&upstream, server, "tls: {verify: false}, connect_timeout: 200ms").await;
+    let token = gate.token(json!({})).await;
+    let answer = gate.ask(Ask::get(&token.on("/x"))).await;
+    assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"));
+    gate.wait_used(&token, 0).await;
+}
+
+#[tokio::test]
+async fn over_http2_a_status_is_tried_again_as_well() {
+    let failing = Http2Upstream::start(None).await;
+    let well = Http2Upstream::start(None).await;
+    failing.fail();
+    let plain = Upstream::start().await;
+    let plan = Plan::new(&plain).servers(&[failing.address, well.address]).routes(ROUTES);
+    let keys = "http2: true, retries: {on: [503], budget: 100}";
+    let mut gate = plan.upstream_extra(keys).start().await;
+    let token = gate.token(json!({})).await;
+    for _ in 0..10 {
+        assert_eq!(gate.ask(Ask::get(&token.on("/x"))).await.status, 200);
+    }
+    assert_eq!((failing.seen().len(), well.seen().len()), (5, 10));
+    // Writes are not.
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(gate.ask(Ask::new("POST", &token.on("/x")).body("{}")).await.status);
+    }
+    told.sort_unstable();
+    assert_eq!(told, [200, 200, 503, 503]);
+    gate.wait_used(&token, 12).await;
 }
 
 #[tokio::test]

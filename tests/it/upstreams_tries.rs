@@ -198,14 +198,16 @@ async fn a_server_that_fails_is_left_alone_and_then_tried() {
     let token = gate.token(json!({})).await;
     all[0].behave(Some("status=500"));
     let told = statuses(&gate, &token, "GET", 30).await;
-    assert_eq!(all[0].count(), 3, "{told:?}");
-    assert_eq!(count(&told, 200), 27);
+    // Three open it; on a slow machine a probe or two may follow.
+    let failed = all[0].count();
+    assert!((3..8).contains(&failed), "{told:?}");
+    assert_eq!((count(&told, 500), count(&told, 200)), (failed, 30 - failed));
     circuit_is(&gate, &all[0], 1).await;
     // Well again, it is asked once the time is over; until then nobody fails for it.
     all[0].behave(None);
     wait_for("it to be tried", || async {
         assert_eq!(statuses(&gate, &token, "GET", 2).await, [200, 200]);
-        all[0].count() > 3
+        all[0].count() > failed
     })
     .await;
     circuit_is(&gate, &all[0], 0).await;

@@ -136,8 +136,8 @@ async fn places_are_given_back_however_a_request_ends() {
     assert_eq!(upstream.enter().err(), Some(NoServer::Busy));
     drop(first);
     assert!(upstream.enter().is_ok());
-    let mut ticket = upstream.pick(b"", &[]).ok().expect("a server");
-    let other = upstream.pick(b"", &[]).ok().expect("a server");
+    let mut ticket = upstream.pick(b"", &[]).unwrap_or_else(|why| panic!("{why:?}"));
+    let other = upstream.pick(b"", &[]).unwrap_or_else(|why| panic!("{why:?}"));
     assert_eq!(load(), 2);
     ticket.fail("test");
     assert_eq!(load(), 2, "it is still there");
@@ -178,4 +178,20 @@ async fn files_that_cannot_be_used_are_told_by_name() {
         let error = upstream(&keys, &names).err().expect("an error").to_string();
         assert!(error.contains(file) && error.contains(why), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_request_takes_one_turn_however_often_it_is_tried() {
+    let names = Arc::new(Names::default());
+    let upstream = upstream("servers: [\"10.0.0.1:80\", \"10.0.0.2:80\"]", &names).unwrap();
+    let first_tries: Vec<SocketAddr> = (0..4)
+        .map(|_| {
+            let first = upstream.pick(b"", &[]).unwrap_or_else(|why| panic!("{why:?}")).address();
+            let second = upstream.pick(b"", &[first]).unwrap_or_else(|why| panic!("{why:?}")).address();
+            assert_ne!(first, second);
+            first
+        })
+        .collect();
+    assert_eq!((first_tries[0], first_tries[1]), (first_tries[2], first_tries[3]));
+    assert_ne!(first_tries[0], first_tries[1], "all are not tried at one server first");
 }

@@ -116,13 +116,15 @@ pub(crate) struct Http2Upstream {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<http::Request<usize>>>>,
     connections: Arc<Mutex<usize>>,
+    failing: Arc<Mutex<bool>>,
 }
 
 impl Http2Upstream {
     pub(crate) async fn start(acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let upstream = Self { address, seen: Arc::default(), connections: Arc::default() };
+        let upstream =
+            Self { address, seen: Arc::default(), connections: Arc::default(), failing: Arc::default() };
         let shared = upstream.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -150,6 +152,11 @@ impl Http2Upstream {
         *self.connections.lock()
     }
 
+    /// Answers with 503 from now on.
+    pub(crate) fn fail(&self) {
+        *self.failing.lock() = true;
+    }
+
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Option<()> {
         let mut connection = h2::server::handshake(stream).await.ok()?;
         *self.connections.lock() += 1;
@@ -175,7 +182,7 @@ impl Http2Upstream {
         }
         let wish = parts.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
         self.seen.lock().push(http::Request::from_parts(parts, received.len()));
-        let mut head = http::Response::builder().status(200);
+        let mut head = http::Response::builder().status(if *self.failing.lock() { 503 } else { 200 });
         if wish == "stream" {
             head = head.header("content-type", "text/event-stream");
         }
