@@ -213,6 +213,7 @@ async fn status(gate: &Plugin, target: &str) -> u16 {
         headers: HeaderMap::new(),
         has_body: false,
         charge: Charge::AtOnce,
+        as_is: false,
     };
     match gate.check(question).await {
         Checked::Forward(answer, _) | Checked::Answer(answer) => answer.status().as_u16(),

@@ -188,6 +188,32 @@ async fn a_question_that_is_none_is_not_answered_with_leave() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_cannot_rewrite_gets_leave_only_for_what_is_in_its_one_form() {
+    let (_upstream, mut gate) = gate(AUTHZ).await;
+    let token = gate.token(json!({})).await;
+    let plain = "/flat/x?a=1&b=%2f";
+    // (target, status)
+    let table = [
+        (plain.to_owned(), 204),
+        (token.on(plain), 400),
+        ("/flat//x".to_owned(), 400),
+        ("/flat/%78".to_owned(), 400),
+        ("/flat/%c3%a4".to_owned(), 400),
+        ("/flat/%C3%A4".to_owned(), 204),
+    ];
+    for (target, status) in table {
+        let question = Ask::get("/authz?target=as-is")
+            .header("X-Forwarded-Uri", &target)
+            .header("X-Forwarded-Method", "GET")
+            .header("Authorization", &format!("Bearer {}", token.value));
+        let answer = ask(&gate, question).await;
+        assert_eq!(answer.status, status, "{target}: {}", answer.text());
+        assert!(status == 204 || answer.code() == "bad_target", "{target}");
+    }
+    gate.wait_used(&token, 4).await;
+}
+
+#[tokio::test]
 async fn only_who_is_trusted_may_ask() {
     let (_upstream, mut gate) = gate("authz: { address: 127.0.0.1:0, trusted: [192.0.2.0/24] }").await;
     let token = gate.token(json!({})).await;
