@@ -56,7 +56,10 @@ async fn serves(world: &mut World) {
     let asks = [
         (Ask::get(&token.on(&format!("{DATA}?a=1"))), format!("{DATA}?a=1")),
         (Ask::get(&format!("{DATA}?%74oken={value}&b=%2F&c")), format!("{DATA}?b=%2F&c")),
-        (Ask::get(&format!("{DATA}?a={{http.request.host}}&token={value}")), format!("{DATA}?a={{http.request.host}}")),
+        (
+            Ask::get(&format!("{DATA}?a={{http.request.host}}&token={value}")),
+            format!("{DATA}?a={{http.request.host}}"),
+        ),
         (
             Ask::get("/v1//data/CORE/%51UOTE/A%c3%a4").header("Authorization", &bearer),
             "/v1/data/CORE/QUOTE/A%C3%A4".into(),
