@@ -70,7 +70,7 @@ impl ProxyHttp for Balancer {
 
     fn cache_key_callback(&self, _: &Session, exchange: &mut Exchange) -> Result<CacheKey> {
         let target = exchange.visit.target().unwrap_or_default(); // gate
-        Ok(CacheKey::new("", target, ""))
+        Ok(CacheKey::new(target, ""))
     }
 
     fn response_cache_filter(

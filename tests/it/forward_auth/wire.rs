@@ -15,8 +15,8 @@ const PRICES: &str = r#"
   - {path: "/bytes/**", upstream: datasets, access: core, credits: 1, per_kilobyte: 2, max_credits: 50}
   - {path: "/records/**", upstream: datasets, access: core, credits: 0, per_record: 3}
   - {path: "/stated/**", upstream: datasets, access: core, credits: 4, from_header: X-Price}
-  - {path: "/signed/**", upstream: datasets, access: core, signed: true}
-  - {path: "/lenient/**", upstream: datasets, access: core, signed: true, signature_body: lenient}
+  - {path: "/signed/**", upstream: datasets, access: core, signed: true, operations: {POST: read}}
+  - {path: "/lenient/**", upstream: datasets, access: core, signed: true, signature_body: lenient, operations: {POST: read}}
 "#;
 
 /// A proxy's way to ask about a request of a client at 203.0.113.9.
