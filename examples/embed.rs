@@ -27,7 +27,7 @@ use tollgate::{Plugin, gate::Visit}; // gate
 const USAGE: &str = "usage: embed --listen ADDRESS --gate gate.yaml SERVER...";
 /// What says nothing of it is kept for so long.
 const DEFAULTS: CacheMetaDefaults =
-    CacheMetaDefaults::new(|status| status.is_success().then_some(Duration::from_secs(10)), 0, 0);
+    CacheMetaDefaults::new(|status| status.is_success().then_some(Duration::from_mins(1)), 0, 0);
 
 struct Balancer {
     servers: LoadBalancer<RoundRobin>,

@@ -27,7 +27,7 @@ use http::{Method, StatusCode, header};
 use ipnet::IpNet;
 
 use crate::gate::Gate;
-use crate::gate::check::{Charge, Checked};
+use crate::gate::check::{Charge, Checked, Question};
 
 mod claims;
 mod problem;
@@ -133,7 +133,7 @@ impl Authz {
     async fn check(&self, request: &Parts, rest: &str, options: Options) -> Result<Response, Problem> {
         let later = options.settle_later && self.claims.has_room();
         let charge = if later { Charge::Later } else { Charge::AtOnce };
-        let question = question::read(request, rest, charge)?;
+        let question = Question { as_is: options.as_is, ..question::read(request, rest, charge)? };
         match self.gate.check(question).await {
             Checked::Forward(mut answer, open) => {
                 if let Some(open) = open {

@@ -77,6 +77,7 @@ core.register_action("tollgate_check", { "http-req" }, function(txn)
         txn:set_var("txn.tollgate_account", first("x-tollgate-account"))
         txn:set_var("txn.tollgate_request_id", first("x-request-id"))
         txn:set_var("txn.tollgate_claim", first("x-tollgate-claim") or "")
+        txn:set_var("txn.tollgate_method", txn.f:method())
         local tell = {}
         for _, name in ipairs(told) do tell[name] = first(name) end
         txn:set_priv(tell)
@@ -116,6 +117,7 @@ core.register_action("tollgate_settle", { "http-res" }, function(txn)
     if claim and claim ~= "" then
         local query = "?claim=" .. claim .. "&status=" .. tostring(txn.f:status())
         local length = txn.f:res_hdr("content-length")
+        if txn:get_var("txn.tollgate_method") == "HEAD" then length = "0" end
         if length then query = query .. "&bytes=" .. length end
         core.httpclient():post { url = "http://" .. authz .. "/settle" .. query, headers = {}, timeout = timeout }
         txn:set_var("txn.tollgate_claim", "")

@@ -44,7 +44,7 @@ impl Problem {
             Self::Options => (
                 StatusCode::BAD_REQUEST,
                 "authz_options",
-                "Options of /authz are refuse=403 and settle=later; each once, or not at all.",
+                "Options of /authz are refuse=403, settle=later and target=as-is; each once, or not at all.",
             ),
             Self::Incomplete => (
                 StatusCode::BAD_REQUEST,

@@ -27,6 +27,8 @@ pub(super) struct Options {
     pub(super) refuse_403: bool,
     /// The charge is settled by a second call.
     pub(super) settle_later: bool,
+    /// The target goes on as the client sent it: for proxies that cannot rewrite it.
+    pub(super) as_is: bool,
 }
 
 impl Options {
@@ -39,6 +41,7 @@ impl Options {
             let seen = match option {
                 "refuse=403" => std::mem::replace(&mut options.refuse_403, true),
                 "settle=later" => std::mem::replace(&mut options.settle_later, true),
+                "target=as-is" => std::mem::replace(&mut options.as_is, true),
                 _ => true,
             };
             if seen {
@@ -67,7 +70,7 @@ pub(super) fn read(request: &Parts, rest: &str, charge: Charge) -> Result<Questi
     if let (Some(host), None) = (hosts.next().cloned(), hosts.next()) {
         headers.insert(header::HOST, host);
     }
-    Ok(Question { method, target, headers, has_body, charge })
+    Ok(Question { method, target, headers, has_body, charge, as_is: false })
 }
 
 /// The target that follows the path, with its query.
@@ -151,12 +154,14 @@ mod tests {
 
     #[test]
     fn options_stand_once_and_nowhere_else() {
-        let both = Options { refuse_403: true, settle_later: true };
+        let none = Options::default();
+        let both = Options { refuse_403: true, settle_later: true, ..none };
         let table = [
             ("", None, Some(Options::default())),
-            ("", Some("refuse=403"), Some(Options { refuse_403: true, settle_later: false })),
+            ("", Some("refuse=403"), Some(Options { refuse_403: true, ..none })),
             ("", Some("settle=later&refuse=403"), Some(both)),
             ("", Some("settle=later&settle=later"), None),
+            ("", Some("target=as-is"), Some(Options { as_is: true, ..none })),
             ("", Some("settle=now"), None),
             ("", Some(""), None),
             // The client's own query.

@@ -19,6 +19,7 @@ use super::{Gate, Pass};
 use crate::policy::cost::Seen;
 use crate::policy::route::Route;
 use crate::policy::tally::BodyKind;
+use crate::policy::target::BadTarget;
 use crate::policy::{Credits, Denial};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -49,6 +50,9 @@ pub struct Question {
     pub has_body: bool,
     /// When it is charged.
     pub charge: Charge,
+    /// The other proxy cannot put the judged target in place of the client's. So what it sends on as it came must be that
+    /// target already, or it is refused (laws 7 and 8).
+    pub as_is: bool,
 }
 
 /// What the other proxy is to do.
@@ -83,7 +87,7 @@ impl Gate {
     /// Decides about a request that another proxy forwards.
     pub async fn check(&self, question: Question) -> Checked {
         let mut visit = self.new_visit();
-        let Question { method, target, mut headers, has_body, charge } = question;
+        let Question { method, target, mut headers, has_body, charge, as_is } = question;
         let peer = take_peer(&mut headers);
         let request = Request { method: &method, target: &target, headers: &headers, peer, has_body };
         let decision = self.decide_about(&request, &mut visit, None).await;
@@ -94,6 +98,10 @@ impl Gate {
             Ok(Decision::Pass(pass)) if charge == Charge::Never => {
                 drop(pass);
                 self.refuse(Denial::NoRoute, &mut visit)
+            }
+            Ok(Decision::Pass(pass)) if as_is && visit.trail.wire.as_bytes() != target => {
+                drop(pass);
+                self.refuse(Denial::BadTarget(BadTarget::NotAsIs), &mut visit)
             }
             Ok(Decision::Pass(pass)) => return self.admit(pass, visit, method, charge),
             Ok(Decision::Preflight(route)) => {

@@ -74,6 +74,9 @@ pub enum BadTarget {
     /// Something with the shape of a token where no credential belongs ([`Target::holds_token`]).
     #[error("the request target holds a token outside the `token` parameter")]
     TokenInTarget,
+    /// Not in its one form, or with a token in it, where another proxy sends it on as it is ([`crate::gate::check`]).
+    #[error("behind this proxy a token goes into a header, and a path is written in its plain form")]
+    NotAsIs,
 }
 
 /// A canonical request target. Spellings of one path that RFC 3986 calls equivalent give equal targets, and reading

@@ -56,7 +56,10 @@ async fn serves(world: &mut World) {
     let asks = [
         (Ask::get(&token.on(&format!("{DATA}?a=1"))), format!("{DATA}?a=1")),
         (Ask::get(&format!("{DATA}?%74oken={value}&b=%2F&c")), format!("{DATA}?b=%2F&c")),
-        (Ask::get(&format!("{DATA}?a={{host}}&token={value}")), format!("{DATA}?a={{host}}")),
+        (
+            Ask::get(&format!("{DATA}?a={{http.request.host}}&token={value}")),
+            format!("{DATA}?a={{http.request.host}}"),
+        ),
         (
             Ask::get("/v1//data/CORE/%51UOTE/A%c3%a4").header("Authorization", &bearer),
             "/v1/data/CORE/QUOTE/A%C3%A4".into(),
@@ -78,7 +81,10 @@ async fn serves(world: &mut World) {
         let seen = world.upstream.seen();
         assert_eq!(seen.len(), before + 1, "{ask:?}");
         let seen = &seen[before];
-        assert_eq!(seen.target, target, "{:?} {ask:?}", world.kind);
+        // Caddy spells braces in its own way. It does not take them for its placeholders.
+        let braces = seen.target.replace("%7B", "{").replace("%7D", "}");
+        let spelled = if world.kind == Kind::Caddy { &braces } else { &seen.target };
+        assert_eq!(*spelled, target, "{:?} {ask:?}", world.kind);
         evidence::assert_sealed("the upstream's requests", format!("{seen:?}").as_bytes());
         assert_eq!(seen.header("x-tollgate-token-id"), Some(token.id.as_str()), "{ask:?}");
         assert!(seen.header("authorization").is_none() && seen.header("x-api-key").is_none());

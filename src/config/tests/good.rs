@@ -327,3 +327,22 @@ fn reads_every_form_of_a_price() {
     let items: Vec<_> = routes(&config).iter().filter_map(|route| route.items.clone()).collect();
     assert_eq!(items, [Items::Query("symbols".to_owned()), Items::Segment(1)]);
 }
+
+#[test]
+fn a_plugin_needs_no_listeners_and_no_upstreams() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gate.yaml");
+    let route = "routes:\n  - {path: /a, upstream: any-name, access: core}\n";
+    let load = |more: &str| {
+        fs::write(&path, format!("{more}{route}")).expect("a file");
+        super::super::load_plugin(&path, &env)
+    };
+    let config = load("").expect("a configuration");
+    assert!(config.listeners.is_empty() && config.upstreams.is_empty());
+    assert_eq!(routes(&config).first().map(|route| route.upstream.as_str()), Some("any-name"));
+    // What is there is read as ever.
+    let mistaken = load("upstreams: {mine: {servers: [localhost:1]}}\n").expect_err("another name");
+    assert!(mistaken.to_string().contains("no upstream is named"), "{mistaken}");
+    assert!(load("listeners: []\n").is_err());
+    assert!(parse(route, &path, &env).is_err(), "a server needs both");
+}

@@ -15,8 +15,8 @@ const PRICES: &str = r#"
   - {path: "/bytes/**", upstream: datasets, access: core, credits: 1, per_kilobyte: 2, max_credits: 50}
   - {path: "/records/**", upstream: datasets, access: core, credits: 0, per_record: 3}
   - {path: "/stated/**", upstream: datasets, access: core, credits: 4, from_header: X-Price}
-  - {path: "/signed/**", upstream: datasets, access: core, signed: true}
-  - {path: "/lenient/**", upstream: datasets, access: core, signed: true, signature_body: lenient}
+  - {path: "/signed/**", upstream: datasets, access: core, signed: true, operations: {POST: read}}
+  - {path: "/lenient/**", upstream: datasets, access: core, signed: true, signature_body: lenient, operations: {POST: read}}
 "#;
 
 /// A proxy's way to ask about a request of a client at 203.0.113.9.
@@ -185,6 +185,32 @@ async fn a_question_that_is_none_is_not_answered_with_leave() {
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{question:?}");
     }
     assert_eq!(gate.used(&token).await, 0);
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_rewrite_gets_leave_only_for_what_is_in_its_one_form() {
+    let (_upstream, mut gate) = gate(AUTHZ).await;
+    let token = gate.token(json!({})).await;
+    let plain = "/flat/x?a=1&b=%2f";
+    // (target, status)
+    let table = [
+        (plain.to_owned(), 204),
+        (token.on(plain), 400),
+        ("/flat//x".to_owned(), 400),
+        ("/flat/%78".to_owned(), 400),
+        ("/flat/%c3%a4".to_owned(), 400),
+        ("/flat/%C3%A4".to_owned(), 204),
+    ];
+    for (target, status) in table {
+        let question = Ask::get("/authz?target=as-is")
+            .header("X-Forwarded-Uri", &target)
+            .header("X-Forwarded-Method", "GET")
+            .header("Authorization", &format!("Bearer {}", token.value));
+        let answer = ask(&gate, question).await;
+        assert_eq!(answer.status, status, "{target}: {}", answer.text());
+        assert!(status == 204 || answer.code() == "bad_target", "{target}");
+    }
+    gate.wait_used(&token, 4).await;
 }
 
 #[tokio::test]
