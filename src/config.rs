@@ -24,6 +24,7 @@ mod document;
 mod keeping;
 mod listeners;
 mod nearest;
+mod plain;
 mod problem;
 mod reader;
 mod routes;
@@ -34,6 +35,7 @@ pub mod units;
 mod upstreams;
 
 pub use cors::Cors;
+pub(crate) use plain::read_yaml;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
 pub use store::{RedisTopology, RedisUrl, StoreConfig, StoreUrl, TlsFiles};
