@@ -118,7 +118,7 @@ pub(super) fn restore(global: &Global, args: &RestoreArgs) -> anyhow::Result<Out
     let summary = backup::restore(&config, &args.file, args.force).context("nothing was restored")?;
     let mut text = format!("restored {} rows, as of {}\n", summary.rows, summary.taken_at);
     if let Some(moved) = &summary.moved {
-        text.push_str(&format!("what was there is in {}\n", moved.display()));
+        text = format!("{text}what was there is in {}\n", moved.display());
     }
     told(&summary, text)
 }

@@ -2,6 +2,7 @@
 //! edited that would be. What is so already is left alone, so a command that broke off is given again.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
@@ -262,7 +263,7 @@ fn show(plan: &Survey) -> String {
         plan.count("refused") + plan.count("failed")
     );
     if plan.revoked > 0 {
-        text.push_str(&format!("{} revoked tokens are left out.\n", plan.revoked));
+        let _ = writeln!(text, "{} revoked tokens are left out.", plan.revoked);
     }
     if plan.changes.is_empty() {
         return text;
@@ -275,7 +276,7 @@ fn show(plan: &Survey) -> String {
     let more: usize = plan.changes.values().skip(MOST_SHOWN).sum();
     if more + plan.further > 0 {
         let more = more + plan.further;
-        text.push_str(&format!("and {more} changes of other values; --dry-run --json shows each token\n"));
+        let _ = writeln!(text, "and {more} changes of other values; --dry-run --json shows each token");
     }
     text
 }

@@ -14,9 +14,14 @@ use super::client::{Call, Client, patiently};
 use super::token::plain;
 use super::{Global, Misuse, Output};
 
+mod apisix;
+mod draft;
+mod kong;
+mod limits;
 mod mapping;
 mod source;
 mod tally;
+mod tyk;
 
 use mapping::Mapping;
 use source::{Item, Known, Source};
@@ -26,12 +31,13 @@ use tally::Tally;
 const AT_ONCE: usize = 500;
 /// Bytes of one call, more or less.
 const BYTES_AT_ONCE: usize = 1024 * 1024;
+/// The longest line that the admin API takes.
+const LONGEST_LINE: usize = 256 * 1024;
 /// How often lines are sent again that the store did not take.
 const ROUNDS: usize = 5;
 
 /// What is to be imported, and how.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(super) struct ImportArgs {
     /// The file; - for the standard input
     #[arg(value_name = "FILE")]
@@ -149,8 +155,10 @@ fn pass(
         let next = items.next().transpose()?;
         let more = next.is_some();
         if let Some(item) = next {
-            if let Some(why) = known.meet(&item) {
-                // It is never sent: what comes second would be taken for an edit of what came first.
+            let long = item.body.len() > LONGEST_LINE;
+            let long = long.then(|| format!("is longer than {LONGEST_LINE} bytes"));
+            if let Some(why) = known.meet(&item).or(long) {
+                // What comes second is never sent: it would be taken for an edit of what came first.
                 let refused = json!({"outcome": "refused", "errors": [{"detail": why}]});
                 if tell(&item, &refused)? {
                     continue;

@@ -93,9 +93,8 @@ pub fn restore(config: &Config, backup: &Path, force: bool) -> Result<Summary, R
     let there = path.exists();
     match embedded::is_blank(path) {
         Ok(true) => {}
-        Ok(false) if force => {}
+        Ok(false) | Err(OpenError::Damaged { .. } | OpenError::Format { .. }) if force => {}
         Ok(false) => return Err(RestoreError::NotEmpty(path.clone())),
-        Err(OpenError::Damaged { .. } | OpenError::Format { .. }) if force => {}
         Err(error) => return Err(error.into()),
     }
     let draft = beside(path, "restoring");

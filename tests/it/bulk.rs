@@ -9,6 +9,7 @@ use crate::cli::tool::{Done, run};
 
 mod backups;
 mod edits;
+mod foreign;
 mod lines;
 mod nodes;
 

@@ -9,7 +9,8 @@ use anyhow::Context;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Format;
+use super::{Format, apisix, kong, tyk};
+use crate::config;
 
 /// A token to be imported.
 #[derive(Debug, Clone)]
@@ -56,13 +57,11 @@ impl Known {
         let digest = Sha256::new().chain_update(kind).chain_update(b"\0").chain_update(text).finalize();
         let digest: [u8; 32] = digest.into();
         let key = *digest.first_chunk::<16>()?;
-        match self.0.get(&key) {
-            Some(earlier) => Some(format!("is the same token as entry {earlier} of the file")),
-            None => {
-                self.0.insert(key, self.1);
-                None
-            }
+        if let Some(earlier) = self.0.get(&key) {
+            return Some(format!("is the same token as entry {earlier} of the file"));
         }
+        self.0.insert(key, self.1);
+        None
     }
 }
 
@@ -95,6 +94,7 @@ impl Source {
             }
             Ok(bytes)
         };
+        let mut warnings = Vec::new();
         let inside = match format {
             Format::Jsonl if from_input => Inside::Text(whole()?),
             Format::Jsonl => {
@@ -103,10 +103,13 @@ impl Source {
                 Inside::File(path.to_owned())
             }
             Format::Kong | Format::Tyk | Format::Apisix => {
-                anyhow::bail!("this format is not known yet")
+                let (items, told) = read_dump(&whole()?, format)
+                    .with_context(|| format!("cannot take {} as a dump", path.display()))?;
+                warnings = told;
+                Inside::Items(items)
             }
         };
-        Ok(Self { inside, warnings: Vec::new() })
+        Ok(Self { inside, warnings })
     }
 
     /// All items, from the first on.
@@ -129,4 +132,37 @@ fn lines<'a>(reader: impl BufRead + 'a) -> impl Iterator<Item = anyhow::Result<I
             Err(error) => Some(Err(anyhow::Error::from(error).context(place))),
         }
     })
+}
+
+/// Turns a dump into tokens, and says what cannot be carried over.
+fn read_dump(bytes: &[u8], format: Format) -> anyhow::Result<(Vec<Item>, Vec<String>)> {
+    let text = std::str::from_utf8(bytes).context("it is not UTF-8")?;
+    let value = read_document(text)?;
+    let (name, drafts, mut warnings) = match format {
+        Format::Kong => kong::read(&value).map(|(drafts, warnings)| ("kong", drafts, warnings))?,
+        Format::Apisix => apisix::read(&value).map(|(drafts, warnings)| ("apisix", drafts, warnings))?,
+        Format::Tyk | Format::Jsonl => ("tyk", tyk::read(&value)?, Vec::new()),
+    };
+    let mut items = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let (item, told) = draft.finish(name);
+        items.push(item);
+        warnings.extend(told);
+    }
+    Ok((items, warnings))
+}
+
+/// One document of JSON, several (one a line), or YAML.
+fn read_document(text: &str) -> anyhow::Result<Value> {
+    let whole = serde_json::from_str(text);
+    if let Ok(value) = whole {
+        return Ok(value);
+    }
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let lines: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
+    match (lines, whole) {
+        (Ok(lines), _) if lines.iter().all(Value::is_object) => Ok(Value::Array(lines)),
+        (_, Err(error)) if text.trim_start().starts_with(['{', '[']) => Err(error.into()),
+        _ => config::read_yaml(text).map_err(|why| anyhow::anyhow!(why)),
+    }
 }

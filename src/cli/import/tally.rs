@@ -142,7 +142,7 @@ pub(super) fn show(out: &mut impl Write, item: &Item, outcome: &Value) -> anyhow
         let part = |name: &str| change.get(name).map(Value::to_string).unwrap_or_default();
         let field = change.get("field").map(plain).unwrap_or_default();
         let from = if is(outcome, "created") { String::new() } else { format!("{} → ", part("from")) };
-        text.push_str(&format!("          {field}: {from}{}\n", part("to")));
+        text = format!("{text}          {field}: {from}{}\n", part("to"));
     }
     match out.write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),

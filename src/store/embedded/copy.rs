@@ -111,7 +111,7 @@ const PIECE: usize = 64 * 1024;
 /// Pieces that may wait to be taken.
 const AHEAD: usize = 4;
 /// For how long whoever takes the pieces may do nothing.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Begins a backup of what the file holds now, on a thread of its own. It stops where nobody takes the pieces.
 pub(super) fn start(file: Arc<StoreFile>, at: Timestamp) -> Pieces {
@@ -125,7 +125,7 @@ pub(super) fn start(file: Arc<StoreFile>, at: Timestamp) -> Pieces {
         match written {
             Ok(()) => {}
             Err(Halted::File(why)) => {
-                tracing::error!(?why, "the backup stopped: the store's file cannot be read")
+                tracing::error!(?why, "the backup stopped: the store's file cannot be read");
             }
             Err(Halted::Reader(why)) => tracing::warn!(%why, "the backup stopped: it was not taken"),
         }

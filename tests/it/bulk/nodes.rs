@@ -51,12 +51,10 @@ async fn comes_and_goes(store: Option<&str>) {
     std::fs::write(folder.path().join("all.jsonl"), &text).unwrap();
     // As if the first command had been broken off in the middle.
     tollgate(&gate, &folder, &["token", "import", "half.jsonl"]).expect(0);
-    let started = std::time::Instant::now();
     let done = tollgate(&gate, &folder, &["token", "import", "all.jsonl"]).expect(0);
     assert_eq!(done.out, format!("{} created, {} unchanged\n", MANY / 2, MANY / 2));
-    println!("{MANY} lines judged and half of them written in {:?}", started.elapsed());
 
-    let ask = format!("/v1/data/CORE/QUOTES/AAPL?token=pk_{:032x}", MANY);
+    let ask = format!("/v1/data/CORE/QUOTES/AAPL?token=pk_{MANY:032x}");
     assert_eq!(gate.ask(Ask::get(&ask)).await.status, 200, "a token that was imported works");
 
     let edit =
