@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
+mod access_log;
 mod cors;
 mod document;
 mod keeping;
@@ -29,14 +30,17 @@ mod reader;
 mod routes;
 mod secret;
 mod store;
+mod tracing;
 mod tree;
 pub mod units;
 mod upstreams;
 
+pub use access_log::{AccessLog, AccessLogSampling};
 pub use cors::Cors;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
 pub use store::{RedisTopology, RedisUrl, StoreConfig, StoreUrl, TlsFiles};
+pub use tracing::{TraceParents, Tracing};
 pub use upstreams::{HostHeader, Server, Upstream};
 
 /// A whole configuration, valid.
@@ -72,6 +76,10 @@ pub struct Config {
     pub cors: Cors,
     /// Where one line for each request goes.
     pub access_log: AccessLog,
+    /// Which requests get one; `None`: all.
+    pub access_log_sampling: Option<AccessLogSampling>,
+    /// How requests are traced; `None`: they are not.
+    pub tracing: Option<Tracing>,
     /// How long requests under way may take to end when the gate stops.
     pub shutdown_grace: Duration,
     /// For how long known policies and leased credits are trusted while the store cannot be reached.
@@ -131,18 +139,6 @@ pub enum Forwarded {
     Both,
 }
 
-/// Where one line for each request goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum AccessLog {
-    /// To the standard output.
-    #[default]
-    Stdout,
-    /// Nowhere.
-    Off,
-    /// To the end of a file.
-    File(PathBuf),
-}
-
 impl Config {
     /// The file into which the first start writes the secret token (`interface.md`, "First start").
     pub fn secret_token_path(&self) -> PathBuf {
@@ -183,6 +179,8 @@ fn all_keys() -> Vec<&'static str> {
         keeping::USAGE_KEYS,
         listeners::KEYS,
         listeners::ADMIN_KEYS,
+        access_log::KEYS,
+        tracing::KEYS,
         cors::KEYS,
         store::KEYS,
         store::TLS_KEYS,

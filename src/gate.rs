@@ -27,7 +27,7 @@ use crate::policy::signature::BodyDigest;
 use crate::policy::{AccountId, Denial, LeakedSecret, Note, OutsideBrowser, Policy, TokenId};
 use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
-use crate::telemetry::{AccessLogWriter, Metrics, NodeState, RouteMetrics};
+use crate::telemetry::{AccessLogWriter, Ended, Metrics, NodeState, RouteMetrics, Tracer};
 
 mod cors;
 mod decision;
@@ -52,6 +52,7 @@ pub mod reply;
 mod signing;
 mod step;
 mod streams;
+mod traced;
 mod visit;
 
 pub use cors::CorsSettings;
@@ -138,6 +139,7 @@ pub struct Gate {
     epoch: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogWriter>,
+    tracer: Option<Tracer>,
     runtime: Handle,
     marked: Mutex<std::collections::HashSet<TokenId>>,
     active: Arc<AtomicUsize>,
@@ -218,10 +220,18 @@ impl Gate {
             epoch,
             metrics,
             access_log,
+            tracer: None,
             runtime,
             marked,
             active,
         })
+    }
+
+    /// The same gate, with its requests traced.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// Data sets that the routes name, for whoever grants them.
@@ -259,6 +269,15 @@ impl Gate {
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        if let Some(tracer) = &self.tracer {
+            let request = Request::read(session, &[]);
+            let trusted = request.is_from(&self.settings.trusted_proxies);
+            let context = tracer.begin(request.headers, trusted, visit.ulid());
+            if context.sampled {
+                visit.trail.waits.begin();
+            }
+            visit.traced = Some(Box::new(traced::Traced::new(context)));
+        }
         if self.settings.dialect == Dialect::Iex {
             visit.trail.form = self.own.read_form(session).await;
         }
@@ -267,6 +286,7 @@ impl Gate {
             let began = Instant::now();
             let body = self.room.hold(session, most).await?;
             visit.held = Some(began.elapsed());
+            visit.trail.waits.add("body", began, Instant::now());
             // All is judged again: while the body came the policy may have changed, and the signature grown old.
             decision = match body {
                 Ok(held) => {
@@ -373,7 +393,11 @@ impl Gate {
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
         let trusted = request.is_from(&self.settings.trusted_proxies);
-        forward::trace(upstream, &request, trusted, self.settings.forwarded)
+        forward::trace(upstream, &request, trusted, self.settings.forwarded)?;
+        match &mut visit.traced {
+            Some(traced) => traced.tell(upstream),
+            None => Ok(()),
+        }
     }
 
     /// The response begins: charges or gives back, and writes the gate's headers.
@@ -392,6 +416,9 @@ impl Gate {
             self.counts(visit).upstream(response.status.as_u16(), seconds);
         }
         visit.answered = Some(now);
+        if let Some(traced) = &mut visit.traced {
+            traced.answered(response.status.as_u16());
+        }
         if let Some(leash) = &visit.leash
             && flowing::is_bare(&session.req_header().method, response)
         {
@@ -458,7 +485,21 @@ impl Gate {
         let (method, bytes_in) = (&session.req_header().method, session.body_bytes_read() as u64);
         self.metrics.ended(visit::method_name(method), status, bytes_in, visit.bytes_out);
         if let Some(log) = &self.access_log {
-            log.write(&visit::log_line(visit, method, status, bytes_in, now));
+            let ended = Ended {
+                key: visit.sampling_key(),
+                refused: matches!(visit.verdict, Verdict::Denied(_)),
+                failed: status == 0 || status >= 500 || visit.failure.is_some(),
+                took: now.duration_since(visit.started),
+            };
+            if let Some(part) = log.choose(&ended) {
+                let told = visit::Told { status, bytes_in, now, part, trace: visit.trace_id(session) };
+                log.write(&visit::log_line(visit, method, &told));
+            }
+        }
+        if let Some(tracer) = &self.tracer
+            && let Some(trace) = traced::spans(tracer, session, visit, status, now)
+        {
+            tracer.finish(trace);
         }
     }
 
@@ -491,6 +532,7 @@ impl Gate {
             // The error's text may quote the request, so only its kind is told (law 7).
             tracing::warn!(
                 request_id = %visit.request_id,
+                trace_id = visit.trace_id(session).map(tracing::field::display),
                 failure = failure.code(),
                 upstream = visit.trail.upstream(),
                 server = visit.server.as_deref(),
@@ -592,6 +634,8 @@ impl Gate {
             silence,
             epoch: *self.epoch.borrow(),
             log_lines_dropped: self.access_log.as_ref().map_or(0, |log| log.dropped() as u64),
+            log_lines_left_out: self.access_log.as_ref().map_or(0, |log| log.left_out() as u64),
+            spans: self.tracer.as_ref().map(Tracer::counts).unwrap_or_default(),
         }
     }
 

@@ -150,6 +150,11 @@ impl<'r> Item<'r> {
         self.refuse(format!("expected {expected}, found {found}"))
     }
 
+    /// Whether it is a mapping.
+    pub(super) fn is_mapping(&self) -> bool {
+        matches!(self.node.data, Data::Mapping(_))
+    }
+
     /// The values of a list.
     pub(super) fn list(&self, expected: &str) -> Read<Vec<Item<'r>>> {
         let Data::List(nodes) = &self.node.data else { return Err(self.refuse_kind(expected)) };

@@ -132,7 +132,7 @@ impl TraceParent {
 }
 
 /// The `tracestate` of a request as one value; `None`: there is none, or it is not well formed, or holds a token.
-pub fn find_tracestate(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn find_tracestate(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut state = Vec::new();
     for value in headers.get_all(TRACESTATE) {
         if !state.is_empty() {
