@@ -126,7 +126,8 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     for address in &addresses {
         tracing::info!(%address, "listening for requests");
     }
-    let admin = admin.map(|listener| start_admin(&config, &control, listener, &gate, &store, started, stopping));
+    let admin =
+        admin.map(|listener| start_admin(&config, &control, listener, &gate, &store, started, stopping));
     control.block_on(signals::wait_for_stop());
 
     tracing::info!("stopping: no new requests; waiting for those in flight");

@@ -13,9 +13,9 @@ mod traces;
 
 pub use json_line::JsonLine;
 pub use logs::{AccessLogWriter, LogGuard, start_events};
+pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics};
 pub use sampling::{Ended, LogSampling};
 pub use traces::{
-    Context, Kind, Parents, Span, SpanCounts, SpanId, TRACEPARENT, TRACESTATE, Trace, TraceId, TraceParent, Tracer,
-    TracerGuard, TracerSettings, Value,
+    Context, Kind, Parents, Span, SpanCounts, SpanId, TRACEPARENT, TRACESTATE, Trace, TraceId, TraceParent,
+    Tracer, TracerGuard, TracerSettings, Value,
 };
-pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics};

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
 use super::{
-    AccessLog, Config, Dialect, Forwarded, Listener, access_log, keeping, listeners, routes, store, tracing, upstreams,
+    AccessLog, Config, Dialect, Forwarded, Listener, access_log, keeping, listeners, routes, store, tracing,
+    upstreams,
 };
 use crate::policy::signature::DEFAULT_MAX_SKEW;
 use crate::policy::{LeakedSecret, OutsideBrowser};

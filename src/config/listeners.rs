@@ -8,7 +8,8 @@ use super::{Listener, MetricsAccess};
 pub(super) const KEYS: Keys = Keys { known: &["address"], later: &["tls", "http2"] };
 pub(super) const ADMIN_KEYS: Keys = Keys { known: &["address", "metrics"], later: &["tls", "http2"] };
 
-const METRICS: [(&str, MetricsAccess); 2] = [("open", MetricsAccess::Open), ("secret", MetricsAccess::Secret)];
+const METRICS: [(&str, MetricsAccess); 2] =
+    [("open", MetricsAccess::Open), ("secret", MetricsAccess::Secret)];
 
 const EXPECTED: &str = "listener such as `- address: 127.0.0.1:8080`";
 

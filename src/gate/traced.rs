@@ -168,7 +168,13 @@ fn child(parent: SpanId, name: &'static str, start: Instant, end: Instant) -> Sp
     }
 }
 
-fn client_span(root: SpanId, method: &'static str, upstream: Option<&str>, tried: &Try, number: usize) -> Span {
+fn client_span(
+    root: SpanId,
+    method: &'static str,
+    upstream: Option<&str>,
+    tried: &Try,
+    number: usize,
+) -> Span {
     let mut attributes = vec![("http.request.method", semantic(method))];
     if let Some(name) = upstream {
         attributes.push(("tollgate.upstream", name.to_owned().into()));
@@ -251,7 +257,10 @@ fn server_span(
     Span {
         id: context.span,
         parent: context.parent,
-        name: visit.trail.route_name().map_or(Cow::Borrowed(method), |route| format!("{method} {route}").into()),
+        name: visit
+            .trail
+            .route_name()
+            .map_or(Cow::Borrowed(method), |route| format!("{method} {route}").into()),
         kind: Kind::Server,
         start: visit.started,
         end: now,
@@ -267,7 +276,8 @@ fn semantic(method: &'static str) -> Value {
 
 /// A `Host` that is one, and short: a client may send anything there.
 fn told_host(host: &HeaderValue) -> Option<String> {
-    let usual = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let usual =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     let bytes = host.as_bytes();
     let told = bytes.len() <= 255 && bytes.iter().all(usual) && !contains_token(&bytes.to_ascii_lowercase());
     told.then(|| host.to_str().ok().map(str::to_owned)).flatten()

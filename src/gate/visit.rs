@@ -152,7 +152,8 @@ impl Visit {
 
     /// By which it is decided whether it gets a log line: the same for all of a trace, unless a client could choose it.
     pub(super) fn sampling_key(&self) -> u64 {
-        let context = self.traced.as_ref().map(|traced| &traced.context).filter(|context| context.named_by_us);
+        let context =
+            self.traced.as_ref().map(|traced| &traced.context).filter(|context| context.named_by_us);
         context.map_or_else(|| TraceId::of_request(self.ulid()), |context| context.trace).random_part()
     }
 

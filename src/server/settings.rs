@@ -1,10 +1,10 @@
 //! From the configuration's words to those of the rooms it sets up.
 
+use crate::config::{AccessLogSampling, RedisTopology, RedisUrl, Secret, Server, TraceParents};
 use crate::config::{
     Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost,
     Upstream,
 };
-use crate::config::{AccessLogSampling, RedisTopology, RedisUrl, Secret, Server, TraceParents};
 use crate::gate::reply::Dialect;
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
 use crate::proxy::{HostHeader, UpstreamSettings};

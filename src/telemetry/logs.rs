@@ -20,7 +20,8 @@ use super::sampling::{Ended, LogSampling};
 /// written only so often.
 pub fn start_events() {
     let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let events = tracing_subscriber::fmt().with_writer(Limited::new(io::stderr)).with_ansi(false).with_target(false);
+    let events =
+        tracing_subscriber::fmt().with_writer(Limited::new(io::stderr)).with_ansi(false).with_target(false);
     // A second start in one process (two servers in a test) keeps the first log.
     let _ = events.with_env_filter(filter).try_init();
 }

@@ -109,7 +109,10 @@ impl<'a, W: Write + 'a> MakeWriter<'a> for Limited<W> {
         for (place, count) in over {
             let now = jiff::Timestamp::now();
             // A log that cannot be written is no reason to stop.
-            let _ = writeln!(writer, "{now}  WARN more events like one before were left out place={place} count={count}");
+            let _ = writeln!(
+                writer,
+                "{now}  WARN more events like one before were left out place={place} count={count}"
+            );
         }
         if admitted {
             return Outlet::Open(writer);

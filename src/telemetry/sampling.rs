@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_always_gets_a_line_stands_for_itself() {
-        let sampling = LogSampling { part: 0.0, refused: true, errors: true, slow: Some(Duration::from_secs(1)) };
+        let sampling =
+            LogSampling { part: 0.0, refused: true, errors: true, slow: Some(Duration::from_secs(1)) };
         let table = [
             (Ended { refused: true, ..ended(1) }, Some(1.0)),
             (Ended { failed: true, ..ended(1) }, Some(1.0)),

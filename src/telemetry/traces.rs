@@ -134,7 +134,15 @@ impl Tracer {
         let Some(parent) = TraceParent::find(headers) else {
             let trace = TraceId::of_request(request);
             let sampled = trace.random_part() < self.0.threshold;
-            return Context { trace, parent: None, span, sampled, random: true, state: None, named_by_us: true };
+            return Context {
+                trace,
+                parent: None,
+                span,
+                sampled,
+                random: true,
+                state: None,
+                named_by_us: true,
+            };
         };
         let counts = match self.0.parents {
             Parents::Trusted => trusted,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    AccessLog, AccessLogSampling, Config, Dialect, Forwarded, HostHeader, MetricsAccess, RedisTopology, Server, StoreUrl, TlsFiles, TraceParents,
+    AccessLog, AccessLogSampling, Config, Dialect, Forwarded, HostHeader, MetricsAccess, RedisTopology,
+    Server, StoreUrl, TlsFiles, TraceParents,
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
@@ -123,7 +124,8 @@ fn reads_every_key() {
     assert_eq!(tracing.url, "https://collector.internal:4318/base/v1/traces");
     assert_eq!((tracing.sample, tracing.parents, tracing.client_address), (1.0, TraceParents::Always, false));
     assert_eq!((tracing.service_name.as_str(), tracing.timeout), ("edge", Duration::from_millis(500)));
-    let headers: Vec<_> = tracing.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    let headers: Vec<_> =
+        tracing.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(headers, [("x-api-key", "s3cret-value")]);
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
     assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
@@ -167,12 +169,16 @@ fn reads_every_key() {
 #[test]
 fn reads_tracing_and_a_sampled_log_with_their_defaults() {
     let minimal = fs::read_to_string("tests/config/good/minimal.yaml").expect("a good file");
-    let read = |more: &str| parse(&format!("{more}\n{minimal}"), Path::new("any.yaml"), &env).expect("a good file");
+    let read =
+        |more: &str| parse(&format!("{more}\n{minimal}"), Path::new("any.yaml"), &env).expect("a good file");
     let plain = read("");
     assert!(plain.tracing.is_none() && plain.access_log_sampling.is_none());
     let tracing = read("tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}").tracing.expect("tracing");
     assert_eq!(tracing.url, "http://127.0.0.1:4318/v1/traces");
-    assert_eq!((tracing.sample, tracing.parents, tracing.client_address), (0.01, TraceParents::Trusted, true));
+    assert_eq!(
+        (tracing.sample, tracing.parents, tracing.client_address),
+        (0.01, TraceParents::Trusted, true)
+    );
     assert_eq!((tracing.service_name.as_str(), tracing.timeout), ("tollgate", Duration::from_secs(10)));
     assert!(tracing.headers.is_empty());
     let sampled = read("access_log: {sample: 0.5}");

@@ -76,8 +76,11 @@ impl NodeMetrics {
             "Spans by what became of them: exported, dropped (the queue was full), failed (the collector did not take them)",
             &["outcome"],
         )?;
-        let nodes =
-            make.gauges("tollgate_nodes", "Nodes of the fleet as this one sees it: living or silent", &["state"])?;
+        let nodes = make.gauges(
+            "tollgate_nodes",
+            "Nodes of the fleet as this one sees it: living or silent",
+            &["state"],
+        )?;
         for state in ["living", "silent"] {
             nodes.with_label_values(&[state]);
         }
@@ -92,10 +95,14 @@ impl NodeMetrics {
             policies: make.gauge("tollgate_policies_known", "Policies in this node's memory")?,
             unknown_tokens: make
                 .gauge("tollgate_unknown_tokens_remembered", "Tokens remembered as being nobody's")?,
-            leases: make
-                .gauge("tollgate_leases_open", "Leases this node holds or waits to settle, an earlier run's too")?,
-            unsettled: make
-                .gauge("tollgate_unsettled_credits", "Credits spent here that the store does not know of yet")?,
+            leases: make.gauge(
+                "tollgate_leases_open",
+                "Leases this node holds or waits to settle, an earlier run's too",
+            )?,
+            unsettled: make.gauge(
+                "tollgate_unsettled_credits",
+                "Credits spent here that the store does not know of yet",
+            )?,
             settlement_lag: make.level(
                 "tollgate_settlement_lag_seconds",
                 "For how long the store has not taken what it is told of leases; 0: it takes everything",
@@ -107,14 +114,18 @@ impl NodeMetrics {
                 "tollgate_journal_set_aside",
                 "Journal files that this start found torn or foreign and set aside",
             )?,
-            line_cut: make
-                .gauge("tollgate_store_line_cut", "1 while calls to the store fail at once (circuit breaker open)")?,
+            line_cut: make.gauge(
+                "tollgate_store_line_cut",
+                "1 while calls to the store fail at once (circuit breaker open)",
+            )?,
             silence: make.level("tollgate_store_silence_seconds", "How long ago the store last answered")?,
             epoch: make.gauge("tollgate_epoch", "Every change up to this one is in force on this node")?,
             nodes,
             spans: ["exported", "dropped", "failed"].map(|outcome| spans.with_label_values(&[outcome])),
-            log_lines_left_out: make
-                .counter("tollgate_access_log_lines_left_out_total", "Access log lines left out by sampling")?,
+            log_lines_left_out: make.counter(
+                "tollgate_access_log_lines_left_out_total",
+                "Access log lines left out by sampling",
+            )?,
             events_left_out: make.counter(
                 "tollgate_log_events_left_out_total",
                 "Warnings that repeated themselves and were not written",

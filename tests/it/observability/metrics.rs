@@ -109,7 +109,8 @@ async fn counts_what_happens() {
     }
     // The last request's own line is written after its answer.
     let route = "/{version}/data/CORE/{dataset}/**";
-    let last = format!("tollgate_requests_total{{route=\"{route}\",status=\"4xx\",verdict=\"token_invalid\"}}");
+    let last =
+        format!("tollgate_requests_total{{route=\"{route}\",status=\"4xx\",verdict=\"token_invalid\"}}");
     let (gate, last) = (&gate, last.as_str());
     wait_for("the last request to be counted", || async move { gate.metric(last).await == 2 }).await;
     let table = [

@@ -81,7 +81,11 @@ async fn nothing_but_what_is_meant_to_answers_on_the_admin_address() {
             let open = ask.clone().send(gate.admin).await;
             assert!(matches!(open.status, 404 | 405), "{method} {path}: {}", open.status);
             let known = ask.header("Authorization", &bearer).send(gate.admin).await;
-            assert!(matches!(known.status, 404 | 405), "{method} {path} with a secret token: {}", known.status);
+            assert!(
+                matches!(known.status, 404 | 405),
+                "{method} {path} with a secret token: {}",
+                known.status
+            );
         }
     }
     for path in OPEN {
@@ -109,7 +113,8 @@ async fn nothing_but_what_is_meant_to_answers_on_the_admin_address() {
 async fn the_address_for_requests_serves_routes_and_nothing_of_its_own() {
     let upstream = Upstream::start().await;
     let gate = Plan::new(&upstream).start().await;
-    let own = ["/metrics", "/healthz", "/readyz", "/openapi.json", "/v1/tokens", "/v1/nodes", "/console", "/"];
+    let own =
+        ["/metrics", "/healthz", "/readyz", "/openapi.json", "/v1/tokens", "/v1/nodes", "/console", "/"];
     for path in LEFT_OPEN.iter().chain(&own) {
         for method in ["GET", "POST"] {
             let answer = gate.ask(Ask::new(method, path)).await;
@@ -133,10 +138,17 @@ async fn what_is_open_tells_no_token_name_or_secret() {
     let page = format!("https://d{unique}.example");
     let path = format!("/v1/data/{workspace}/CARS/1");
     assert_eq!(gate.ask(Ask::get(&token.on(&path)).header("Origin", &page)).await.status, 200);
-    assert_eq!(gate.ask(Ask::get(&token.on(&path)).header("Origin", "https://evil.example")).await.status, 403);
+    assert_eq!(
+        gate.ask(Ask::get(&token.on(&path)).header("Origin", "https://evil.example")).await.status,
+        403
+    );
     let secret = gate.secret();
-    assert_eq!(gate.ask(Ask::get(DATA).header("Authorization", &format!("Bearer {secret}"))).await.status, 200);
-    let (unique, master) = (unique.to_string(), std::fs::read_to_string(gate.path("state/master-key")).unwrap());
+    assert_eq!(
+        gate.ask(Ask::get(DATA).header("Authorization", &format!("Bearer {secret}"))).await.status,
+        200
+    );
+    let (unique, master) =
+        (unique.to_string(), std::fs::read_to_string(gate.path("state/master-key")).unwrap());
     for open in OPEN {
         let text = Ask::get(open).send(gate.admin).await.text();
         for told in [&unique, &token.id, &token.value, &secret, master.trim()] {
