@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash
 CARGO ?= cargo
 # Every YAML file that is shipped as a configuration.
-CONFIGS := proxy.yaml $(wildcard deploy/*.yaml)
+CONFIGS := proxy.yaml $(wildcard deploy/*.yaml deploy/*/proxy.yaml deploy/*/*/proxy.yaml)
 FUZZ_SECONDS ?= 60
 
 .PHONY: run test check fuzz bench screenshots setup-run setup-test setup-bench
@@ -23,7 +23,10 @@ check: setup-test ## what CI runs
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps --lib --document-private-items
 	$(CARGO) build --bin tollgate
-	target/debug/tollgate check $(CONFIGS)
+	REDIS_PASSWORD=check target/debug/tollgate check $(CONFIGS)
+	@scripts/check-deploy
+	@scripts/deny
+	@scripts/fuzz --short
 	promtool check config deploy/observability/prometheus.yaml
 	promtool test rules deploy/observability/alerts.test.yaml
 	$(MAKE) test

@@ -29,6 +29,7 @@ use crate::store::Store;
 mod account;
 mod audit;
 mod auth;
+mod backup;
 mod body;
 mod catalogue;
 mod changes;
@@ -49,6 +50,7 @@ mod tokens;
 mod usage;
 
 pub(crate) use auth::Caller;
+pub(crate) use body::PATIENCE as BODY_PATIENCE;
 use catalogue::Catalogue;
 pub(crate) use people::door::{Asker, Door, Entered, Refused};
 use problem::Problem;
@@ -96,7 +98,8 @@ type Shared = Arc<State>;
 /// The table of routes, and with it the description.
 fn table() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(description::begin())
-        .routes(routes!(tokens::list::list, tokens::create))
+        .routes(routes!(tokens::list::list, tokens::create, tokens::many::edit_many))
+        .routes(routes!(tokens::import::import))
         .routes(routes!(tokens::read, tokens::edit, tokens::revoke))
         .routes(routes!(tokens::values::rotate))
         .routes(routes!(tokens::values::reveal))
@@ -107,6 +110,7 @@ fn table() -> OpenApiRouter<Shared> {
         .routes(routes!(account::read, account::edit))
         .routes(routes!(nodes::list))
         .routes(routes!(audit::list))
+        .routes(routes!(backup::take))
         .routes(routes!(people::list, people::invite))
         .routes(routes!(people::read, people::edit, people::remove))
         .routes(routes!(people::renew))

@@ -13,10 +13,15 @@ use client::AdminUrl;
 
 mod account;
 mod audit;
+mod backup;
 mod check;
 mod client;
+mod edit_all;
 mod explain;
+mod export;
 mod flags;
+mod health;
+mod import;
 mod member;
 mod nodes;
 mod patience;
@@ -71,6 +76,12 @@ enum Command {
     Usage(usage::UsageArgs),
     /// Show who changed what, from what to what, when
     Audit(audit::AuditArgs),
+    /// Does the gate live, and is it ready? Needs no token; for health checks of containers
+    Health(health::HealthArgs),
+    /// Write all that the embedded store holds to a file, while it is in use
+    Backup(backup::BackupArgs),
+    /// Make the embedded store of a backup, while no Tollgate uses it
+    Restore(backup::RestoreArgs),
     /// List the nodes, and whether each has the last change
     Nodes,
     /// Would this request pass, and why?
@@ -141,6 +152,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Output> {
         Command::Member(command) => member::run(global, command),
         Command::Usage(args) => usage::run(global, &args),
         Command::Audit(args) => audit::run(global, &args),
+        Command::Health(args) => health::run(global, &args),
+        Command::Backup(args) => backup::take(global, &args),
+        Command::Restore(args) => backup::restore(global, &args),
         Command::Nodes => nodes::run(global),
         Command::Explain(args) => explain::run(global, &args),
         Command::Sign(args) => sign::run(global, &args),

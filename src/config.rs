@@ -20,6 +20,7 @@ use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
 mod access_log;
+mod brute_force;
 mod cors;
 mod document;
 mod keeping;
@@ -36,12 +37,15 @@ pub mod units;
 mod upstreams;
 
 pub use access_log::{AccessLog, AccessLogSampling};
+pub use brute_force::BruteForce;
 pub use cors::Cors;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
 pub use store::{RedisTopology, RedisUrl, StoreConfig, StoreUrl, TlsFiles};
 pub use tracing::{TraceParents, Tracing};
-pub use upstreams::{HostHeader, Server, Upstream};
+pub use upstreams::{
+    Balance, Circuit, HashBy, Health, HostHeader, Retries, Server, Upstream, UpstreamTls, WeightedServer,
+};
 
 /// A whole configuration, valid.
 #[derive(Debug, Clone)]
@@ -66,6 +70,8 @@ pub struct Config {
     pub master_key: Option<Secret>,
     /// Proxies whose word about the client's address is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How many invalid tokens one address may try.
+    pub brute_force: BruteForce,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
     /// What a publishable token without a browser's signal leads to.
@@ -186,7 +192,10 @@ fn all_keys() -> Vec<&'static str> {
         store::TLS_KEYS,
         upstreams::KEYS,
         routes::KEYS,
+        routes::REWRITE_KEYS,
     ];
+    let keys = keys.into_iter().chain(upstreams::INNER_KEYS);
+    let keys: Vec<_> = keys.collect();
     keys.iter().flat_map(|keys| keys.known.iter().copied()).collect()
 }
 

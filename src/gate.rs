@@ -51,6 +51,7 @@ mod replay;
 pub mod reply;
 mod signing;
 mod step;
+mod strangers;
 mod streams;
 mod traced;
 mod visit;
@@ -60,6 +61,7 @@ pub use directory::DirectorySettings;
 pub use forward::Forwarded;
 pub use leash::Connector;
 pub use pass::Pass;
+pub use strangers::GuessLimit;
 pub use visit::Visit;
 
 use decision::{Decision, Judge};
@@ -73,6 +75,7 @@ use own::Own;
 use reply::{Answer, Dialect, Failure};
 use signing::{Signing, SigningSettings};
 use step::Watch;
+use strangers::Strangers;
 use streams::Streams;
 use visit::{Active, Late, Trail, Verdict};
 
@@ -85,6 +88,8 @@ pub struct Settings {
     pub dialect: Dialect,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How many invalid tokens one address may try.
+    pub guesses: GuessLimit,
     /// What a secret token from a browser leads to.
     pub leaked_secret: LeakedSecret,
     /// What a publishable token without a browser's signal leads to.
@@ -127,6 +132,7 @@ pub struct Gate {
     own: Own,
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
+    strangers: Strangers,
     meter: Arc<Meter>,
     streams: Arc<Streams>,
     signing: Signing,
@@ -205,6 +211,7 @@ impl Gate {
         let active = Arc::default();
         Ok(Self {
             own: Own::new(settings.dialect, &settings.routes),
+            strangers: Strangers::new(settings.guesses),
             settings,
             store,
             directory,
@@ -251,8 +258,8 @@ impl Gate {
     }
 
     fn judge(&self) -> Judge<'_> {
-        let Self { settings, directory, meter, signing, line, own, .. } = self;
-        Judge { settings, directory, meter, signing, line, own }
+        let Self { settings, directory, strangers, meter, signing, line, own, .. } = self;
+        Judge { settings, directory, strangers, meter, signing, line, own }
     }
 
     /// What a refused client is told, with the limit that decided.
@@ -278,10 +285,20 @@ impl Gate {
             }
             visit.traced = Some(Box::new(traced::Traced::new(context)));
         }
-        if self.settings.dialect == Dialect::Iex {
-            visit.trail.form = self.own.read_form(session).await;
-        }
-        let mut decision = self.decide(session, visit, None).await;
+        let mut decision = match facts::framing(session) {
+            Ok(()) => {
+                if self.settings.dialect == Dialect::Iex {
+                    visit.trail.form = self.own.read_form(session).await;
+                }
+                self.decide(session, visit, None).await
+            }
+            Err(why) => {
+                visit.trail.client = Request::read(session, &[]).client(&self.settings.trusted_proxies);
+                // What follows on this connection may be the rest of this request, or another: nobody can tell.
+                session.set_keepalive(None);
+                Err(Denial::BadFraming(why))
+            }
+        };
         if let Ok(Decision::AwaitBody { most }) = decision {
             let began = Instant::now();
             let body = self.room.hold(session, most).await?;
@@ -481,7 +498,6 @@ impl Gate {
         let seconds = now.duration_since(visit.started).as_secs_f64();
         let counts = self.counts(visit);
         counts.request(visit.verdict_name(), status, seconds);
-        counts.retried(visit.tries.saturating_sub(1));
         let (method, bytes_in) = (&session.req_header().method, session.body_bytes_read() as u64);
         self.metrics.ended(visit::method_name(method), status, bytes_in, visit.bytes_out);
         if let Some(log) = &self.access_log {
@@ -681,9 +697,17 @@ fn status_of(session: &Session) -> Option<StatusCode> {
     session.response_written().map(|response| response.status).filter(|status| !is_interim(*status))
 }
 
+/// The error of a `ProxyHttp`'s `upstream_peer` that has as many requests under way as it may have: the client is told 503,
+/// and gets its credits back.
+pub const UPSTREAM_BUSY: ErrorType = ErrorType::Custom("UpstreamBusy");
+/// The error of a `ProxyHttp`'s `upstream_peer` that leaves all its servers alone for a while: the same.
+pub const UPSTREAM_RESTING: ErrorType = ErrorType::Custom("UpstreamResting");
+
 /// What an error means for the client; `None`: the client is gone.
 fn failure_of(error: &Error) -> Option<Failure> {
     match (error.esource(), error.etype()) {
+        (_, etype) if *etype == UPSTREAM_BUSY => Some(Failure::UpstreamBusy),
+        (_, etype) if *etype == UPSTREAM_RESTING => Some(Failure::UpstreamResting),
         (
             ErrorSource::Upstream,
             ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout,

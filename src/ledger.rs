@@ -16,4 +16,4 @@ mod throttle;
 
 pub use counter::{Counter, Slot, period_end, period_start};
 pub use standing::Standing;
-pub use throttle::{Cell, Throttled, admit};
+pub use throttle::{Cell, Throttled, admit, count_in};

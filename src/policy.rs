@@ -10,6 +10,7 @@ pub mod credential;
 pub mod dataset;
 pub mod denial;
 pub mod domain;
+pub mod framing;
 pub mod query;
 pub mod record;
 pub mod route;

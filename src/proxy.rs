@@ -4,47 +4,52 @@
 //! gate's to say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::gate::{Gate, Visit};
+use crate::config::HostHeader;
+use crate::gate::Gate;
 
+mod journey;
+mod rewrite;
 mod upstreams;
 
-pub use upstreams::{HostHeader, Upstream, UpstreamError, UpstreamSettings, Upstreams};
+pub use journey::Journey;
+pub use upstreams::{Upstream, UpstreamError, Upstreams};
+
+use upstreams::{Again, time_left};
 
 /// Connections that the gate may let go of are no others' to use.
 const LEASHED: u64 = 1;
+/// Where the numbers of such connections begin over HTTP/2, where a connection may be shared as soon as it stands.
+const LEASHED_HTTP2: u64 = 1 << 62;
 /// How long a connection may take to stand, where nothing else is said.
-const CONNECTING: std::time::Duration = std::time::Duration::from_secs(2);
+const CONNECTING: Duration = Duration::from_secs(2);
 
 /// The proxy.
 pub struct Proxy {
     gate: Arc<Gate>,
     upstreams: Upstreams,
-}
-
-/// One request's state: the gate's, and how often a server was tried.
-pub struct Journey {
-    visit: Visit,
-    tries: usize,
+    leashed: AtomicU64,
 }
 
 impl Proxy {
     /// A proxy over a gate and its upstreams.
     pub fn new(gate: Arc<Gate>, upstreams: Upstreams) -> Self {
-        Self { gate, upstreams }
+        Self { gate, upstreams, leashed: AtomicU64::new(LEASHED_HTTP2) }
     }
 
-    fn upstream(&self, journey: &Journey) -> Result<&Upstream> {
-        let name = journey.visit.upstream();
-        let found = name.and_then(|name| self.upstreams.get(name));
-        found.ok_or_else(|| Error::explain(ErrorType::InternalError, "an admitted request has no upstream"))
+    /// Which connections a request may share that lets go of its own.
+    fn leashed_group(&self, http2: bool) -> u64 {
+        if http2 { self.leashed.fetch_add(1, Ordering::Relaxed) } else { LEASHED }
     }
 }
 
@@ -53,22 +58,39 @@ impl ProxyHttp for Proxy {
     type CTX = Journey;
 
     fn new_ctx(&self) -> Journey {
-        Journey { visit: self.gate.new_visit(), tries: 0 }
+        Journey::new(self.gate.new_visit())
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
         self.gate.request_filter(session, &mut journey.visit).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let (mut peer, server) = self.upstream(journey)?.pick()?;
+    async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
+        if journey.upstream.is_none() {
+            let name = journey.visit.upstream();
+            journey.upstream = name.and_then(|name| self.upstreams.get(name)).cloned();
+        }
+        let mut peer = journey.take_server(session)?.peer();
+        let upstream = journey.upstream()?.clone();
         let patience = peer.options.connection_timeout.unwrap_or(CONNECTING);
         if let Some(connector) = journey.visit.connector(patience) {
             peer.options.custom_l4 = Some(Arc::new(connector));
-            peer.group_key = LEASHED;
+            peer.group_key = self.leashed_group(upstream.settings().http2);
+        } else {
+            // What may become a stream is not bound in all.
+            let began = *journey.bound.get_or_insert_with(Instant::now);
+            if let Some(left) = time_left(upstream.settings(), began) {
+                let left = left.max(Duration::from_millis(1));
+                for timeout in [
+                    &mut peer.options.read_timeout,
+                    &mut peer.options.write_timeout,
+                    &mut peer.options.connection_timeout,
+                    &mut peer.options.total_connection_timeout,
+                ] {
+                    *timeout = timeout.map(|timeout| timeout.min(left));
+                }
+            }
         }
-        journey.tries += 1;
-        journey.visit.note_server(server);
         Ok(Box::new(peer))
     }
 
@@ -79,7 +101,44 @@ impl ProxyHttp for Proxy {
         journey: &mut Journey,
     ) -> Result<()> {
         self.gate.upstream_request_filter(session, upstream, &mut journey.visit).await?;
-        self.upstream(journey)?.address_host(upstream, journey.visit.server())
+        if let (HostHeader::Server, Some(ticket)) = (journey.upstream()?.settings().host, &journey.ticket) {
+            upstream.insert_header(header::HOST, ticket.authority())?;
+        }
+        match journey.visit.rewrite() {
+            Some(rewrite) => rewrite::request(rewrite, journey.visit.target(), upstream),
+            None => Ok(()),
+        }
+    }
+
+    /// An answer has come. Where the request may be tried again because of its status, this is the place: the gate has
+    /// not charged for it yet, and nothing of it has gone out.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        let status = response.status.as_u16();
+        let Some(upstream) = journey.upstream.clone() else { return Ok(()) };
+        if let Some(ticket) = &mut journey.ticket {
+            if upstream.is_failure(status) {
+                ticket.fail("it answered with such a status");
+            } else {
+                ticket.succeed();
+            }
+        }
+        let method = &session.req_header().method;
+        let whole = session.response_written().is_none() && !session.as_ref().retry_buffer_truncated();
+        if whole && upstream.tries_again(Again::Status(status), method, journey.tried.len()) {
+            journey.again = true;
+            let mut error = Error::explain(ErrorType::HTTPStatus(status), "a status that is tried again");
+            error.set_retry(true);
+            return Err(error.into_up());
+        }
+        Ok(())
     }
 
     async fn response_filter(
@@ -88,6 +147,9 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         journey: &mut Journey,
     ) -> Result<()> {
+        if let Some(rewrite) = journey.visit.rewrite() {
+            rewrite::response(rewrite, response)?;
+        }
         self.gate.response_filter(session, response, &mut journey.visit).await
     }
 
@@ -97,7 +159,13 @@ impl ProxyHttp for Proxy {
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         journey: &mut Journey,
-    ) -> Result<Option<std::time::Duration>> {
+    ) -> Result<Option<Duration>> {
+        if let (Some(began), Some(upstream), false) = (journey.bound, &journey.upstream, end_of_stream)
+            && time_left(upstream.settings(), began).is_some_and(|left| left.is_zero())
+        {
+            let late = Error::explain(ErrorType::ReadTimedout, "the request took too long in all");
+            return Err(late.into_up());
+        }
         Ok(self.gate.upstream_response_body_filter(body, end_of_stream, &mut journey.visit))
     }
 
@@ -107,7 +175,7 @@ impl ProxyHttp for Proxy {
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         journey: &mut Journey,
-    ) -> Result<Option<std::time::Duration>> {
+    ) -> Result<Option<Duration>> {
         self.gate.response_body_filter(session, body, end_of_stream, &mut journey.visit)
     }
 
@@ -118,33 +186,70 @@ impl ProxyHttp for Proxy {
     /// Nothing was sent to a server that could not be reached, so the next one may be asked, whatever the method.
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         journey: &mut Journey,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let servers = self.upstream(journey).map_or(0, Upstream::len);
-        error.set_retry(journey.tries < servers);
+        let Some(upstream) = journey.upstream.clone() else { return error };
+        if let Some(ticket) = &mut journey.ticket {
+            ticket.fail("it cannot be connected to");
+            if matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) {
+                // Nothing of a request is in this error: none was sent.
+                let (server, error) = (ticket.name(), &error);
+                let upstream = journey.visit.upstream();
+                tracing::warn!(upstream, %server, %error, "a server does not pass as the one it should be");
+            }
+        }
+        let method = &session.req_header().method;
+        error.set_retry(upstream.tries_again(Again::Connect, method, journey.tried.len()));
         error
     }
 
-    /// As Pingora does it, but for this: what has begun to go out is not begun anew.
+    /// What has begun to go out is not begun anew. Before that, a request may be tried again if it may be done twice.
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        _journey: &mut Journey,
+        journey: &mut Journey,
         reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
-        let again = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none();
-        if again {
+        if std::mem::take(&mut journey.again) {
+            error.set_retry(true);
+            return error;
+        }
+        let begun = session.response_written().is_some();
+        let of_server = *error.esource() == ErrorSource::Upstream;
+        let method = &session.req_header().method;
+        let whole = !begun && !session.as_ref().retry_buffer_truncated();
+        if whole && method.is_idempotent() {
             error.retry.decide_reuse(reused);
         } else {
             error.set_retry(false);
+        }
+        if error.retry() {
+            // An idle connection was closed in the moment it was used, so the server is not to blame.
+            if let Some(upstream) = &journey.upstream {
+                upstream.note_reuse();
+            }
+            return error;
+        }
+        if of_server
+            && !begun
+            && let Some(ticket) = &mut journey.ticket
+        {
+            ticket.fail("it broke off, or took too long");
+        }
+        let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+        if let Some(upstream) = &journey.upstream
+            && whole
+            && of_server
+            && !timed_out
+            && upstream.tries_again(Again::Reset, method, journey.tried.len())
+        {
+            error.set_retry(true);
         }
         error
     }

@@ -19,12 +19,13 @@ use crate::config::{AccessLog, Config, MetricsAccess, StoreUrl};
 use crate::console;
 use crate::gate::Gate;
 use crate::policy::AccountId;
-use crate::proxy::{Proxy, Upstream, UpstreamError, UpstreamSettings, Upstreams};
+use crate::proxy::{Proxy, Upstream, UpstreamError, Upstreams};
 use crate::store::Store;
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore, RedisTls};
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, Tracer, start_events};
 
+pub mod backup;
 mod first_start;
 mod listen;
 mod settings;
@@ -107,12 +108,12 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let gate = Gate::open(
         settings::of(&config, state::sealer(&config)?),
         store.clone(),
-        metrics,
+        metrics.clone(),
         access_log,
         control.handle().clone(),
     )?;
     let gate = Arc::new(gate.traced(tracer));
-    let upstreams = upstreams(&config)?;
+    let upstreams = upstreams(&config, &metrics, &control)?;
     let data = listen::Listening::bind(&config)?;
     let admin = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
 
@@ -213,10 +214,10 @@ fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGua
     }
 }
 
-fn upstreams(config: &Config) -> Result<Upstreams, ServeError> {
+fn upstreams(config: &Config, metrics: &Metrics, control: &Runtime) -> Result<Upstreams, ServeError> {
     let build = |(name, upstream): (&String, &crate::config::Upstream)| {
-        let settings: UpstreamSettings = settings::of_upstream(upstream);
-        Ok((name.clone(), Upstream::try_new(name, settings)?))
+        let built = Upstream::try_new(name, upstream.clone(), metrics.upstreams(), control.handle())?;
+        Ok((name.clone(), built))
     };
     config.upstreams.iter().map(build).collect()
 }

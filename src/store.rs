@@ -16,6 +16,7 @@ use crate::policy::{AccountId, Credits, Operation, Policy, Pool, Token, TokenDig
 use people::{Member, MemberId, MemberWritten, Session, SessionDigest};
 use trail::{Asked, Note, Traced};
 
+pub mod backup;
 pub mod embedded;
 pub mod keys;
 pub mod people;
@@ -551,6 +552,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets a session.
     async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError>;
+
+    /// Everything the store holds, as of one moment after the note was taken, in the form of [`backup`]. `None`: this store is
+    /// backed up by its own means, and nothing was noted.
+    async fn backup(&self, account: &AccountId, note: &Note) -> Result<Option<backup::Pieces>, StoreError> {
+        let _ = (account, note);
+        Ok(None)
+    }
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -13,7 +13,7 @@ mod traces;
 
 pub use json_line::JsonLine;
 pub use logs::{AccessLogWriter, LogGuard, start_events};
-pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics};
+pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics, ServerMetrics, TriesMetrics, UpstreamMetrics};
 pub use sampling::{Ended, LogSampling};
 pub use traces::{
     Context, Kind, Parents, Span, SpanCounts, SpanId, TRACEPARENT, TRACESTATE, Trace, TraceId, TraceParent,

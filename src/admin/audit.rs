@@ -14,7 +14,7 @@ use super::problem::{Problem, ProblemBody};
 use super::query::Query;
 use super::schema;
 use crate::store::StoreError;
-use crate::store::trail::{Actor, Asked, Entry, EntryId, Traced};
+use crate::store::trail::{Actor, Asked, Change, Entry, EntryId, Traced};
 
 /// The largest page.
 const MAX_PAGE: usize = 500;
@@ -55,7 +55,7 @@ impl From<&Actor> for ActorView {
 /// What was changed of one field.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Change)]
-struct ChangeView {
+pub(super) struct ChangeView {
     /// The field, as a JSON pointer into the resource. `/grace` is a rotation's: how long the old value works.
     #[schema(example = "/credit_limit/core")]
     field: String,
@@ -64,6 +64,12 @@ struct ChangeView {
     from: Value,
     /// What it is since; `null`: nothing.
     to: Value,
+}
+
+impl From<Change> for ChangeView {
+    fn from(Change { field, from, to }: Change) -> Self {
+        Self { field, from, to }
+    }
 }
 
 /// What was done.
@@ -101,9 +107,7 @@ impl From<Entry> for EntryView {
             client: entry.client.map(|client| client.to_string()),
             action: entry.action,
             target: entry.target,
-            changes: changes
-                .map(|change| ChangeView { field: change.field, from: change.from, to: change.to })
-                .collect(),
+            changes: changes.map(ChangeView::from).collect(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Takes a request's body in: its type, its size, its syntax. What its fields mean is [`super::fields`]' to read.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -9,6 +11,11 @@ use super::problem::{Problem, quote};
 
 /// The largest body, in bytes.
 pub(super) const MAX_BODY: usize = 256 * 1024;
+
+/// How long a body may take to arrive: it is small, and whoever is slower holds a connection for nothing.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+mod strict;
 
 /// A JSON body. An absent one is an empty object, for every field has a default.
 #[derive(Debug)]
@@ -20,7 +27,12 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let is_patch = request.method() == Method::PATCH;
         let is_json = has_json_type(request.headers(), is_patch);
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let arrived = tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await;
+        let arrived = arrived.map_err(|_| {
+            let detail = format!("The body did not arrive within {} s.", PATIENCE.as_secs());
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "body_slow", detail)
+        })?;
+        let bytes = arrived.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 let detail = format!("A body has at most {MAX_BODY} bytes.");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
@@ -35,7 +47,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             let detail = "The body must be JSON: Content-Type: application/json.";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| malformed(&error))
+        strict::parse(&bytes).map(Self).map_err(|error| malformed(&error))
     }
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
 use super::problem::{Problem, ProblemBody};
@@ -18,7 +19,7 @@ const READY_WITHIN: Duration = Duration::from_secs(1);
 /// How the node is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `ok` or `ready`.
+    /// `ok`, `ready`, or `degraded`: it serves known tokens from what it has, without its store.
     status: &'static str,
     /// Tollgate's version.
     version: &'static str,
@@ -29,37 +30,73 @@ pub(super) struct Health {
     (status = 200, description = "It is alive.", body = Health),
 ))]
 pub(super) async fn healthz(State(shared): State<Shared>) -> Response {
-    let health = Health { status: "ok", version: shared.admin.version };
-    ([(header::CACHE_CONTROL, "no-store")], Json(health)).into_response()
+    healthy("ok", &shared)
+}
+
+/// What readiness is about.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Readiness {
+    /// `required` (the default), or `optional`: a node that has started is ready without its store as well, since it goes
+    /// on serving known tokens (law 6). Balancers should ask so: a store that is down is down for all nodes.
+    #[serde(default)]
+    #[param(inline)]
+    store: StoreNeed,
+}
+
+/// Whether a node without its store is ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StoreNeed {
+    /// It is not.
+    #[default]
+    Required,
+    /// It is, once it has started.
+    Optional,
 }
 
 /// Whether the node can do its work: the store answers within a second.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(Readiness), responses(
     (status = 200, description = "It is ready.", body = Health),
+    (status = 400, description = "`store` is neither `required` nor `optional`.", body = ProblemBody,
+     content_type = "application/problem+json"),
     (status = 503, description = "The store does not answer.", body = ProblemBody,
      content_type = "application/problem+json"),
 ))]
-pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Response, Problem> {
+pub(super) async fn readyz(
+    State(shared): State<Shared>,
+    asked: Result<Query<Readiness>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(asked) = asked.map_err(|_| {
+        let reason = "`/readyz` knows `store=required` and `store=optional`, and nothing else.";
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", reason)
+    })?;
     if !*shared.admin.started.borrow() {
-        let reason = "The node has not finished its start.";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason)
-            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-            .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        return Err(not_ready("not_ready", "The node has not finished its start."));
     }
     let reason = match tokio::time::timeout(READY_WITHIN, shared.admin.store.ping()).await {
-        Ok(Ok(())) => {
-            let health = Health { status: "ready", version: shared.admin.version };
-            return Ok(([(header::CACHE_CONTROL, "no-store")], Json(health)).into_response());
-        }
+        Ok(Ok(())) => return Ok(healthy("ready", &shared)),
         Ok(Err(cause)) => {
-            tracing::warn!(%cause, "not ready");
+            tracing::warn!(%cause, "the store does not answer");
             "The store refuses to work or cannot be reached."
         }
         Err(_) => "The store did not answer within a second.",
     };
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", reason)
+    match asked.store {
+        StoreNeed::Required => Err(not_ready("store_unavailable", reason)),
+        StoreNeed::Optional => Ok(healthy("degraded", &shared)),
+    }
+}
+
+fn healthy(status: &'static str, shared: &Shared) -> Response {
+    let health = Health { status, version: shared.admin.version };
+    ([(header::CACHE_CONTROL, "no-store")], Json(health)).into_response()
+}
+
+fn not_ready(code: &'static str, reason: &'static str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, reason)
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
 /// Metrics in Prometheus' text format; with `admin.metrics: secret` they need a secret token like `/v1`.

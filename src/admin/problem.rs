@@ -14,6 +14,9 @@ use crate::store::StoreError;
 /// The longest piece of a client's own text that an error repeats, in characters.
 const MAX_QUOTE: usize = 80;
 
+/// The most fields that an error tells of: an answer is not to be many times as large as what it answers.
+const MOST_ERRORS: usize = 100;
+
 /// A place in a request, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldError {
@@ -77,11 +80,17 @@ impl Problem {
     }
 
     /// The body was understood, yet some of its fields cannot be taken. Nothing was changed.
-    pub(super) fn fields(errors: Vec<FieldError>) -> Self {
+    pub(super) fn fields(mut errors: Vec<FieldError>) -> Self {
         let detail = match errors.len() {
             1 => "One field cannot be taken; nothing was changed.".to_owned(),
+            n if n > MOST_ERRORS => {
+                format!(
+                    "{n} fields cannot be taken, of which the first {MOST_ERRORS} are told; nothing was changed."
+                )
+            }
             n => format!("{n} fields cannot be taken; nothing was changed."),
         };
+        errors.truncate(MOST_ERRORS);
         let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_fields", detail);
         problem.errors = errors;
         problem
@@ -118,6 +127,12 @@ impl Problem {
     /// Its sentence, for people.
     pub(super) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// Everything that is wrong, for an answer that tells of many things at once. An error without a place of its own
+    /// gets `pointer`.
+    pub(super) fn into_errors(self, pointer: &str) -> Vec<FieldError> {
+        if self.errors.is_empty() { vec![FieldError::at(pointer, self.detail)] } else { self.errors }
     }
 
     /// Adds what is wrong with one field.

@@ -60,10 +60,14 @@ impl Query {
     /// Accepts nothing but `wait`: how long to wait for a receipt; `None`: there is to be none.
     pub(super) fn allow_wait(&self) -> Result<Option<Duration>, Problem> {
         let mut errors = self.allow(&["wait"]);
-        let read = |text: &str| parse_duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
-        let expected = "a duration with its unit, like 250ms or 2s, at most 60s";
-        let wait = self.read("wait", expected, read, &mut errors);
+        let wait = self.wait(&mut errors);
         if errors.is_empty() { Ok(wait) } else { Err(Problem::parameters(errors)) }
+    }
+
+    /// How long to wait for a receipt; `None`: there is to be none.
+    pub(super) fn wait(&self, errors: &mut Vec<FieldError>) -> Option<Duration> {
+        let read = |text: &str| parse_duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
+        self.read("wait", "a duration with its unit, like 250ms or 2s, at most 60s", read, errors)
     }
 
     /// Accepts no parameter.

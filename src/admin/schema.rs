@@ -180,6 +180,39 @@ pub(super) struct TokenFields {
     rate_limit: Option<RateFields>,
 }
 
+/// One edit of many tokens.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes a body to OpenAPI; bodies are read field by field")]
+#[schema(as = EditManyFields)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EditManyFields {
+    /// Which tokens.
+    #[schema(max_items = 500, example = json!(["tok_01ARZ3NDEKTSV4RRFFQ69G5FAV"]))]
+    ids: Vec<String>,
+    /// What to set of each: a merge patch, as for one.
+    fields: TokenFields,
+}
+
+/// A line of an import: a token as the list shows it, or less: beside these fields it has those of `TokenFields`. What is absent is as by default in a new token, and stays as
+/// it is in one that is there. What only the store can know (`version`, `usage`, when it was last used) is not read. A token that is
+/// revoked or over can come along.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes a body to OpenAPI; bodies are read field by field")]
+#[schema(as = ImportFields)]
+pub(super) struct ImportFields {
+    /// The token's id. One of `id`, `token` and `import_key` must be there: by it a repeated import knows the token.
+    #[schema(example = "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    id: Option<String>,
+    /// Its value; absent or `null`: a new one is made.
+    token: Option<String>,
+    /// A name that the token has elsewhere. The same name always leads to the same token of this account.
+    #[schema(max_length = 200, example = "kong/alice/key-auth/0")]
+    import_key: Option<String>,
+    /// When it was made; now unless said otherwise.
+    #[schema(format = DateTime)]
+    created_at: Option<String>,
+}
+
 /// Rules of the form `[scheme://]host[:port][/path]`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes a body to OpenAPI")]

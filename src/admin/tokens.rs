@@ -1,5 +1,5 @@
 //! Tokens: create, read, edit, revoke. The list of them, and the search, are in [`list`], their values (rotate, reveal) in
-//! [`values`].
+//! [`values`], what is done to many of them at once in [`import`] and [`many`].
 
 use std::time::Duration;
 
@@ -24,8 +24,10 @@ use crate::store::{StoredToken, Written};
 
 mod fields;
 mod fresh;
+pub(super) mod import;
 mod last_secret;
 pub(super) mod list;
+pub(super) mod many;
 pub(super) mod values;
 mod view;
 

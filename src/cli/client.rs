@@ -49,6 +49,8 @@ impl FromStr for AdminUrl {
 pub(super) struct Call<'a> {
     /// The body, if there is one.
     pub(super) body: Option<&'a Value>,
+    /// A body of JSON Lines instead.
+    pub(super) lines: Option<&'a str>,
     /// The version to build on.
     pub(super) if_version: Option<u64>,
     /// Query parameters.
@@ -60,6 +62,26 @@ impl<'a> Call<'a> {
     pub(super) fn with_body(body: &'a Value) -> Self {
         Self { body: Some(body), ..Self::default() }
     }
+}
+
+/// The admin API or its store is away: the same call may well go through in a moment.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Away(String);
+
+/// The pauses between the tries of a call that is one of many.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// Tries again while the other side is away, a few times.
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for pause in PAUSES {
+        match attempt() {
+            Err(error) if error.is::<Away>() => std::thread::sleep(pause),
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// A client with its secret token.
@@ -75,23 +97,12 @@ impl Client {
     /// Finds address and token: from the command line and the environment, else from the configuration.
     pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
         let mut config = LazyConfig { path: &global.config, loaded: None };
-        let base = match &global.admin {
-            Some(AdminUrl(url)) => url.clone(),
-            None => configured_admin(config.get()?)?,
-        };
+        let base = base(global, &mut config)?;
         let (token, token_from) = match std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty()) {
             Some(text) => (read_token(&text, TOKEN_VARIABLE)?, TOKEN_VARIABLE.to_owned()),
             None => token_from_file(&config.get()?.secret_token_path())?,
         };
-        // A proxy from the environment must not see the secret token, nor a server that we are redirected to.
-        let settings = ureq::Agent::config_builder()
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
-            .build();
-        Ok(Self { agent: settings.into(), base, token, token_from })
+        Ok(Self { agent: agent(TIMEOUT), base, token, token_from })
     }
 
     /// The whole URL of a path.
@@ -116,12 +127,15 @@ impl Client {
             request = request.header("If-Match", format!("\"{version}\""));
         }
         let _patience = Patience::with(format!("waiting for {}", self.base));
-        let answer = match call.body {
-            Some(body) => {
+        let answer = match (call.lines, call.body) {
+            (Some(lines), _) => {
+                self.agent.run(request.header("Content-Type", "application/x-ndjson").body(lines)?)
+            }
+            (None, Some(body)) => {
                 let request = request.header("Content-Type", "application/json").body(body.to_string())?;
                 self.agent.run(request)
             }
-            None => self.agent.run(request.body(())?),
+            (None, None) => self.agent.run(request.body(())?),
         };
         let mut answer = answer.map_err(|error| self.explain_failure(error))?;
         let status = answer.status();
@@ -129,10 +143,36 @@ impl Client {
         let text = text.with_context(|| format!("the answer of {} broke off", self.base))?;
         match serde_json::from_str::<Value>(&text) {
             Ok(value) if status.is_success() => Ok(value),
+            _ => Err(self.refused(status, &text)),
+        }
+    }
+
+    /// Makes a call whose answer is no JSON but written to `out` as it comes, however long that takes.
+    pub(super) fn download(&self, path: &str, out: &mut impl std::io::Write) -> anyhow::Result<u64> {
+        let request = http::Request::builder()
+            .method("POST")
+            .uri(format!("{}{path}", self.base))
+            .header("Authorization", format!("Bearer {}", self.token.expose()))
+            .body(())?;
+        let request = self.agent.configure_request(request).timeout_global(None).build();
+        let _patience = Patience::with(format!("reading from {}", self.base));
+        let mut answer = self.agent.run(request).map_err(|error| self.explain_failure(error))?;
+        if !answer.status().is_success() {
+            let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
+            return Err(self.refused(answer.status(), &text));
+        }
+        let broke_off = || format!("the answer of {} broke off", self.base);
+        std::io::copy(&mut answer.body_mut().as_reader(), out).with_context(broke_off)
+    }
+
+    /// The error for an answer that is no success.
+    fn refused(&self, status: http::StatusCode, text: &str) -> anyhow::Error {
+        match serde_json::from_str::<Value>(text) {
             Ok(problem) if problem.get("code").is_some() => {
-                Err(anyhow!(refusal::describe(status.as_u16(), &problem, &self.token_from)))
+                let text = refusal::describe(status.as_u16(), &problem, &self.token_from);
+                if status.as_u16() == 503 { Away(text).into() } else { anyhow!(text) }
             }
-            _ => bail!(
+            _ => anyhow!(
                 "{} answered {status}, and not as the admin API does; is that the admin address?",
                 self.base
             ),
@@ -147,10 +187,45 @@ impl Client {
         };
         let base = &self.base;
         if refused {
-            return anyhow!("nobody answers at {base}: is `tollgate serve` running? Looked at {base}");
+            let text = format!("nobody answers at {base}: is `tollgate serve` running? Looked at {base}");
+            return Away(text).into();
         }
-        anyhow::Error::from(error).context(format!("could not talk to the admin API at {base}"))
+        anyhow::Error::from(error).context(Away(format!("could not talk to the admin API at {base}")))
     }
+}
+
+/// Where the admin API is.
+fn base(global: &Global, config: &mut LazyConfig<'_>) -> anyhow::Result<String> {
+    match &global.admin {
+        Some(AdminUrl(url)) => Ok(url.clone()),
+        None => configured_admin(config.get()?),
+    }
+}
+
+/// A proxy from the environment must not see the secret token, nor a server that we are redirected to.
+fn agent(timeout: Duration) -> ureq::Agent {
+    let settings = ureq::Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .timeout_global(Some(timeout));
+    settings.build().into()
+}
+
+/// Asks for a path that needs no token: the whole URL, the status, and the answer's text.
+pub(super) fn ask_openly(
+    global: &Global,
+    path: &str,
+    timeout: Duration,
+) -> anyhow::Result<(String, u16, String)> {
+    let base = base(global, &mut LazyConfig { path: &global.config, loaded: None })?;
+    let url = format!("{base}{path}");
+    let mut answer =
+        agent(timeout).get(&url).call().map_err(|error| anyhow!("{url} does not answer: {error}"))?;
+    let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+    let text = text.with_context(|| format!("the answer of {url} broke off"))?;
+    Ok((url, answer.status().as_u16(), text))
 }
 
 /// The configuration, read when something is needed of it and not before.

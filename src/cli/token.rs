@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::client::{Call, Client};
+use super::client::{Call, Client, patiently};
 use super::flags::{EditFlags, PolicyFlags, parse_duration};
 use super::receipt::Wait;
 use super::usage::TokenUsageArgs;
@@ -31,8 +31,12 @@ pub(super) enum TokenCommand {
         #[arg(value_parser = parse_id)]
         id: TokenId,
     },
-    /// Change what a token may do
+    /// Change what a token may do, or with --all what many may do
     Edit(Box<EditArgs>),
+    /// Print all tokens, one JSON object a line, as an import takes them
+    Export(super::export::ExportArgs),
+    /// Make tokens from a file: an export, or a dump of another gateway
+    Import(Box<super::import::ImportArgs>),
     /// Revoke a token, for good
     Revoke {
         /// The token's id
@@ -76,19 +80,69 @@ pub(super) enum TokenCommand {
     },
 }
 
-/// Which tokens are listed, and what is told of them.
+/// Which tokens.
 #[derive(Debug, Args)]
-pub(super) struct ListArgs {
+pub(super) struct Selection {
     /// Only tokens with these words in nickname, id or publishable value; never a secret value
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// Only tokens in this state
-    #[arg(long, value_name = "STATUS",
-          value_parser = PossibleValuesParser::new(["active", "disabled", "revoked", "expired"]))]
+    #[arg(long, value_name = "STATUS", value_parser = states())]
     status: Option<String>,
     /// Only tokens of this type
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<Kind>,
+}
+
+/// The states that tokens are filtered by.
+pub(super) fn states() -> PossibleValuesParser {
+    PossibleValuesParser::new(["active", "disabled", "revoked", "expired"])
+}
+
+impl Selection {
+    /// The query that lists them, in pages.
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
+        query(self.search.as_deref(), self.status.as_deref(), self.kind)
+    }
+}
+
+/// The query that lists some tokens, in pages.
+pub(super) fn query(
+    search: Option<&str>,
+    status: Option<&str>,
+    kind: Option<Kind>,
+) -> Vec<(&'static str, String)> {
+    let mut query = vec![("limit", "500".to_owned())];
+    query.extend(search.map(|text| ("q", text.to_owned())));
+    query.extend(status.map(|status| ("status", status.to_owned())));
+    query.extend(kind.map(|kind| ("type", kind.name().to_owned())));
+    query
+}
+
+/// Goes through the tokens that a query lists, page by page.
+pub(super) fn each_page(
+    client: &Client,
+    mut query: Vec<(&'static str, String)>,
+    mut take: impl FnMut(Vec<Value>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let asked = query.len();
+    loop {
+        let call = Call { query: query.clone(), ..Call::default() };
+        let mut page = patiently(|| client.call("GET", "/v1/tokens", &call))?;
+        if let Some(Value::Array(tokens)) = page.get_mut("tokens").map(Value::take) {
+            take(tokens)?;
+        }
+        let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else { return Ok(()) };
+        query.truncate(asked);
+        query.push(("cursor", cursor.to_owned()));
+    }
+}
+
+/// Which tokens are listed, and what is told of them.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    selection: Selection,
     /// Show what each has used, and when it was last used
     #[arg(long)]
     usage: bool,
@@ -108,8 +162,10 @@ pub(super) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(super) struct EditArgs {
     /// The token's id
-    #[arg(value_parser = parse_id)]
-    id: TokenId,
+    #[arg(value_parser = parse_id, required_unless_present = "all", conflicts_with = "all")]
+    id: Option<TokenId>,
+    #[command(flatten)]
+    many: super::edit_all::EditAllArgs,
     #[command(flatten)]
     flags: PolicyFlags,
     #[command(flatten)]
@@ -131,7 +187,22 @@ pub(super) struct WriteTerms {
 impl WriteTerms {
     /// The call that writes.
     pub(super) fn call<'a>(&self, body: Option<&'a Value>) -> Call<'a> {
-        Call { body, if_version: self.if_version, query: self.wait.parameter().into_iter().collect() }
+        Call {
+            body,
+            if_version: self.if_version,
+            query: self.wait.parameter().into_iter().collect(),
+            ..Call::default()
+        }
+    }
+
+    /// Whether somebody wants to build on a version.
+    pub(super) fn names_version(&self) -> bool {
+        self.if_version.is_some()
+    }
+
+    /// The query parameter, if somebody wants to wait.
+    pub(super) fn wait(&self) -> Option<(&'static str, String)> {
+        self.wait.parameter()
     }
 
     /// Adds to a command's output whether the change is in force.
@@ -140,8 +211,9 @@ impl WriteTerms {
     }
 }
 
+/// A token's type.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+pub(super) enum Kind {
     /// May stand in a web page
     Publishable,
     /// May do anything on the account
@@ -171,9 +243,15 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Outp
         TokenCommand::Show { id } => show(global, &read(global, &id)?),
         TokenCommand::Edit(args) => {
             let body = Value::Object(args.flags.edit(&args.edit, Timestamp::now())?);
-            let token = Client::new(global)?.call("PATCH", &path(&args.id), &args.terms.call(Some(&body)))?;
+            let Some(id) = &args.id else {
+                return super::edit_all::run(global, &args.many, &body, &args.terms);
+            };
+            args.many.check_absent()?;
+            let token = Client::new(global)?.call("PATCH", &path(id), &args.terms.call(Some(&body)))?;
             Ok(args.terms.conclude(global, &token, show(global, &token)?))
         }
+        TokenCommand::Export(args) => super::export::run(global, &args),
+        TokenCommand::Import(args) => super::import::run(global, &args),
         TokenCommand::Revoke { id, terms } => {
             let token = Client::new(global)?.call("DELETE", &path(&id), &terms.call(None))?;
             let output =
@@ -230,21 +308,12 @@ fn create(global: &Global, args: &CreateArgs) -> anyhow::Result<Output> {
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Output> {
     let client = Client::new(global)?;
     let mut tokens = Vec::new();
-    let mut query = vec![("limit", "500".to_owned())];
-    query.extend(args.search.clone().map(|text| ("q", text)));
-    query.extend(args.status.clone().map(|status| ("status", status)));
-    query.extend(args.kind.map(|kind| ("type", kind.name().to_owned())));
+    let mut query = args.selection.query();
     query.extend(args.usage.then(|| ("usage", "true".to_owned())));
-    let asked = query.len();
-    loop {
-        let mut page = client.call("GET", "/v1/tokens", &Call { query: query.clone(), ..Call::default() })?;
-        if let Some(Value::Array(more)) = page.get_mut("tokens").map(Value::take) {
-            tokens.extend(more);
-        }
-        let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else { break };
-        query.truncate(asked);
-        query.push(("cursor", cursor.to_owned()));
-    }
+    each_page(&client, query, |page| {
+        tokens.extend(page);
+        Ok(())
+    })?;
     if global.json {
         return Output::json(&json!({"tokens": tokens, "next_cursor": null}));
     }

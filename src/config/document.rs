@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::brute_force::{self, BruteForce};
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
 use super::{
@@ -26,6 +27,7 @@ pub(super) const KEYS: Keys = Keys {
         "dialect",
         "master_key",
         "trusted_proxies",
+        "brute_force",
         "leaked_secret",
         "publishable_outside_browser",
         "forwarded",
@@ -80,6 +82,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let dialect = fields.or("dialect", Dialect::Standard, read_dialect);
     let master_key = fields.or("master_key", None, Item::optional_secret);
     let trusted_proxies = fields.or("trusted_proxies", Vec::new(), read_networks);
+    let brute_force = fields.or("brute_force", BruteForce::default(), brute_force::read);
     let leaked_secret = fields.or("leaked_secret", LeakedSecret::default(), |item| item.choice(&LEAKED));
     let outside_browser = fields
         .or("publishable_outside_browser", OutsideBrowser::default(), |item| item.choice(&OUTSIDE_BROWSER));
@@ -117,6 +120,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         dialect: dialect?,
         master_key: master_key?,
         trusted_proxies: trusted_proxies?,
+        brute_force: brute_force?,
         leaked_secret: leaked_secret?,
         outside_browser: outside_browser?,
         forwarded: forwarded?,

@@ -150,7 +150,7 @@ impl<'r> Item<'r> {
         self.refuse(format!("expected {expected}, found {found}"))
     }
 
-    /// Whether it is a mapping.
+    /// Whether a mapping stands here, where a shorter form may stand as well.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.data, Data::Mapping(_))
     }

@@ -9,6 +9,10 @@ use crate::policy::signature::{DEFAULT_MAX_SIGNED_BODY, SignatureBody};
 
 mod methods;
 mod price;
+mod rewrite;
+
+#[cfg(test)]
+pub(super) use rewrite::KEYS as REWRITE_KEYS;
 
 pub(super) const KEYS: Keys = Keys {
     known: &[
@@ -30,6 +34,7 @@ pub(super) const KEYS: Keys = Keys {
         "signature_body",
         "max_signed_body",
         "encoded_slash",
+        "rewrite",
     ],
     later: &[],
 };
@@ -96,6 +101,7 @@ fn read_route<'r>(item: &Item<'r>, context: &Context<'_>, seen: &mut Seen<'r>) -
         None => context.max_signed_body,
     };
     let keep_encoded_slash = fields.or("encoded_slash", false, |item| read_slash(item, known_path));
+    let rewrite = fields.optional("rewrite", |item| rewrite::read(item, known_path));
     let (price, items) = price?;
     Ok(Route {
         path: path?,
@@ -110,6 +116,7 @@ fn read_route<'r>(item: &Item<'r>, context: &Context<'_>, seen: &mut Seen<'r>) -
         signature_body: signature_body?,
         max_signed_body: max_signed_body?,
         keep_encoded_slash: keep_encoded_slash?,
+        rewrite: rewrite?,
     })
 }
 

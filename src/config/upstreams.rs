@@ -7,11 +7,38 @@ use std::time::Duration;
 
 use super::reader::{Fields, Item, Keys, Named, Read};
 
+mod balance;
+mod care;
+mod tls;
+
+pub use balance::{Balance, HashBy};
+pub(super) use care::parse_authority;
+pub use care::{Circuit, Health, Retries};
+pub use tls::UpstreamTls;
+
 /// A group of servers that serve the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// The servers; at least one, none twice.
-    pub servers: Vec<Server>,
+    pub servers: Vec<WeightedServer>,
+    /// How often names are looked up again.
+    pub resolve_interval: Duration,
+    /// Whose turn it is.
+    pub balance: Balance,
+    /// How servers are asked whether they are well; `None`: they are not.
+    pub health: Option<Health>,
+    /// When a server that fails is left alone for a while; `None`: never.
+    pub circuit: Option<Circuit>,
+    /// Which requests are tried again; `None`: only what was certainly not served.
+    pub retries: Option<Retries>,
+    /// How many requests may be under way; `None`: any number.
+    pub max_requests: Option<usize>,
+    /// How TLS is spoken; `None`: it is not.
+    pub tls: Option<UpstreamTls>,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// How long a request may take in all, if it is no stream; `None`: as long as something goes on.
+    pub request_timeout: Option<Duration>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long each read may take.
@@ -24,6 +51,15 @@ pub struct Upstream {
     pub keep_alive: usize,
     /// Which `Host` the servers get.
     pub host: HostHeader,
+}
+
+/// One server and its share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightedServer {
+    /// The server.
+    pub server: Server,
+    /// Its share of the requests, against the others' weights; 1 to 100.
+    pub weight: u32,
 }
 
 /// One server.
@@ -66,15 +102,32 @@ pub enum HostHeader {
 pub(super) const KEYS: Keys = Keys {
     known: &[
         "servers",
+        "resolve_interval",
+        "balance",
+        "hash_by",
+        "health",
+        "circuit",
+        "retries",
+        "max_requests",
+        "tls",
+        "http2",
         "connect_timeout",
         "read_timeout",
         "write_timeout",
         "idle_timeout",
+        "request_timeout",
         "keep_alive",
         "host",
     ],
-    later: &["tls", "health_check", "health_checks", "load_balancing"],
+    later: &[],
 };
+
+/// The keys of what stands within.
+#[cfg(test)]
+pub(super) const INNER_KEYS: [Keys; 5] =
+    [SERVER_KEYS, care::HEALTH_KEYS, care::CIRCUIT_KEYS, care::RETRY_KEYS, tls::KEYS];
+
+const SERVER_KEYS: Keys = Keys { known: &["address", "weight"], later: &[] };
 
 const HOSTS: [(&str, HostHeader); 2] = [("keep", HostHeader::Keep), ("server", HostHeader::Server)];
 
@@ -116,9 +169,27 @@ fn read_upstream(item: &Item<'_>) -> Read<Upstream> {
     let keep_alive = fields.or("keep_alive", 128, |item| {
         item.integer(0..=65_536).map(|most| usize::try_from(most).unwrap_or_default())
     });
+    let request_timeout = fields.optional("request_timeout", |item| item.duration(SHORTEST..=LONGEST));
     let host = fields.or("host", HostHeader::Keep, |item| item.choice(&HOSTS));
+    let resolve_interval = timeout("resolve_interval", 30);
+    let balance = balance::read(&fields);
+    let health = fields.optional("health", care::read_health);
+    let circuit = fields.optional("circuit", care::read_circuit);
+    let retries = fields.optional("retries", care::read_retries);
+    let max_requests = fields.optional("max_requests", |item| item.integer(1..=1_000_000));
+    let tls = fields.optional("tls", tls::read);
+    let http2 = fields.or("http2", false, Item::boolean);
     Ok(Upstream {
         servers: servers?,
+        resolve_interval: resolve_interval?,
+        balance: balance?,
+        health: health?,
+        circuit: circuit?,
+        retries: retries?,
+        max_requests: max_requests?.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+        tls: tls?,
+        http2: http2?,
+        request_timeout: request_timeout?,
         connect_timeout: connect_timeout?,
         read_timeout: read_timeout?,
         write_timeout: write_timeout?,
@@ -128,20 +199,33 @@ fn read_upstream(item: &Item<'_>) -> Read<Upstream> {
     })
 }
 
-fn read_servers(item: &Item<'_>) -> Read<Vec<Server>> {
+fn read_servers(item: &Item<'_>) -> Read<Vec<WeightedServer>> {
     let mut seen = Vec::new();
     let servers = item.list_of("a list of host:port such as [\"127.0.0.1:9000\"]", |item| {
-        let server = item.parse("host:port such as 127.0.0.1:9000", Server::parse)?;
-        if seen.contains(&server) {
-            return Err(item.refuse(format!("{server} stands twice in the list")));
+        let read = read_server(item)?;
+        if seen.contains(&read.server) {
+            return Err(item.refuse(format!("{} stands twice in the list", read.server)));
         }
-        seen.push(server.clone());
-        Ok(server)
+        seen.push(read.server.clone());
+        Ok(read)
     })?;
     if servers.is_empty() {
         return Err(item.refuse("expected at least one host:port, found an empty list"));
     }
     Ok(servers)
+}
+
+/// `host:port`, or a mapping with it and a weight.
+fn read_server(item: &Item<'_>) -> Read<WeightedServer> {
+    let address = |item: &Item<'_>| item.parse("host:port such as 127.0.0.1:9000", Server::parse);
+    if !item.is_mapping() {
+        return Ok(WeightedServer { server: address(item)?, weight: 1 });
+    }
+    let fields = item.fields(&SERVER_KEYS, "a mapping such as {address: \"127.0.0.1:9000\", weight: 2}")?;
+    let server =
+        fields.require("address", "host:port such as 127.0.0.1:9000").and_then(|item| address(&item));
+    let weight = fields.or("weight", 1, |item| item.integer(1..=100));
+    Ok(WeightedServer { server: server?, weight: u32::try_from(weight?).unwrap_or(1) })
 }
 
 fn is_name(text: &str) -> bool {

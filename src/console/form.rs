@@ -9,6 +9,7 @@ use super::Console;
 use super::api::Refusal;
 use super::layout::Failure;
 use super::session::Visitor;
+use crate::admin::BODY_PATIENCE;
 
 /// The fields of a form.
 #[derive(Debug, Default, Clone)]
@@ -85,8 +86,9 @@ impl FromRequest<Console> for Knocked {
 }
 
 async fn read(request: Request) -> Result<Form, Failure> {
-    let bytes = Bytes::from_request(request, &()).await.map_err(|_| {
-        let detail = "The form did not arrive whole, or is too large.";
+    let arrived = tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, &())).await;
+    let bytes = arrived.ok().and_then(Result::ok).ok_or_else(|| {
+        let detail = "The form did not arrive whole, or in time, or is too large.";
         Failure::from(Refusal::new(StatusCode::BAD_REQUEST, detail))
     })?;
     Ok(Form::parse(&bytes))

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::directory::Directory;
 use super::facts::Request;
@@ -14,6 +15,7 @@ use super::own::{Desk, Endpoint, Form, Own, status};
 use super::pass::Pass;
 use super::reply::Dialect;
 use super::signing::{SignedRequest, Signing};
+use super::strangers::Strangers;
 use super::visit::Trail;
 use super::{Settings, cors};
 use crate::ledger::idempotency::Key;
@@ -30,6 +32,7 @@ use crate::policy::{
 pub(super) struct Judge<'g> {
     pub(super) settings: &'g Settings,
     pub(super) directory: &'g Arc<Directory>,
+    pub(super) strangers: &'g Strangers,
     pub(super) meter: &'g Arc<Meter>,
     pub(super) signing: &'g Signing,
     pub(super) line: &'g Line,
@@ -80,9 +83,10 @@ impl<'g> Judge<'g> {
             return Ok(Decision::Answer(status(), Vec::new()));
         }
         let in_body = trail.form.as_ref().and_then(Form::token);
-        let presented = credential(request, &located.query_tokens, in_body)?;
-        let found = trail.waits.of("token look-up", self.directory.find(&presented.token)).await;
-        let policy = found?;
+        let presented = credential(request, &located.query_tokens, in_body);
+        let presented = presented.map_err(|denial| self.invalid(denial, trail.client))?;
+        let found = self.find_policy(&presented.token, trail.client);
+        let policy = trail.waits.of("token look-up", found).await?;
         trail.policy = Some(policy.clone());
         trail.from_browser = from_browser(request, &presented);
         let now = Timestamp::now();
@@ -131,6 +135,29 @@ impl<'g> Judge<'g> {
                 }
             }
         }
+    }
+
+    /// Step 5. An address that tried too many invalid tokens is not looked up for, but a token that is known here is known.
+    async fn find_policy(&self, token: &Token, client: Option<IpAddr>) -> Result<Arc<Policy>, Denial> {
+        let barred = || {
+            let held_back = self.strangers.held_back(client, Instant::now());
+            held_back.map(|retry_after| Denial::TooManyInvalidTokens { retry_after })
+        };
+        let found = self.directory.find_unless(token, barred).await;
+        found.map_err(|denial| self.invalid(denial, client))
+    }
+
+    /// Counts a refusal that says that a token is nobody's, and says so otherwise to who has tried too many.
+    fn invalid(&self, denial: Denial, client: Option<IpAddr>) -> Denial {
+        if denial != Denial::TokenInvalid {
+            return denial;
+        }
+        let now = Instant::now();
+        if let Some(retry_after) = self.strangers.held_back(client, now) {
+            return Denial::TooManyInvalidTokens { retry_after };
+        }
+        self.strangers.failed(client, now);
+        denial
     }
 
     /// Whether nothing says that a browser made the request, where the operator wants that reported.
@@ -193,9 +220,9 @@ impl<'g> Judge<'g> {
     ) -> Result<Decision<'g>, Denial> {
         match find_credential(&located.query_tokens, &[], &[]) {
             Err(CredentialProblem::Missing) => {}
-            Err(problem) => return Err(denial_of(problem)),
+            Err(problem) => return Err(self.invalid(denial_of(problem), trail.client)),
             Ok(presented) => {
-                let policy = self.directory.find(&presented.token).await?;
+                let policy = self.find_policy(&presented.token, trail.client).await?;
                 trail.policy = Some(policy.clone());
                 check_domain(&policy, page, trail.client)?;
             }

@@ -91,8 +91,19 @@ impl Directory {
         })
     }
 
-    /// The policy behind a token, or the refusal that its absence means.
+    /// As [`Self::find_unless`], with nobody barred.
+    #[cfg(test)]
     pub(super) async fn find(self: &Arc<Self>, token: &Token) -> Answer {
+        self.find_unless(token, || None).await
+    }
+
+    /// The policy behind a token, or the refusal that its absence means; the refusal of `barred`, if there is one and this node
+    /// never met the token.
+    pub(super) async fn find_unless(
+        self: &Arc<Self>,
+        token: &Token,
+        barred: impl FnOnce() -> Option<Denial>,
+    ) -> Answer {
         let digest = token.digest();
         // Cut off for longer than the grace time, nothing that is known is trusted any more.
         let trusted = self.line.silence().is_none_or(|silence| silence <= self.settings.grace);
@@ -103,6 +114,11 @@ impl Directory {
         {
             self.line.metrics().looked_up(Lookup::Known);
             return kind_fits(&entry.policy, token);
+        }
+        if entry.is_none()
+            && let Some(denial) = barred()
+        {
+            return Err(denial);
         }
         if self.unknown.get(&digest).is_some_and(|until| Instant::now() < until) {
             self.line.metrics().looked_up(Lookup::KnownAbsent);
@@ -286,4 +302,4 @@ fn kind_fits(policy: &Arc<Policy>, token: &Token) -> Answer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::gate) mod tests;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use pingora::proxy::Session;
 
 use crate::policy::domain::Page;
+use crate::policy::framing::{self, BadFraming};
 
 /// One request, as it came in.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +101,26 @@ pub(super) fn raw_target(session: &Session) -> Bytes {
     let after_method = memchr::memchr(b' ', line).and_then(|at| line.get(at + 1..)).unwrap_or_default();
     let end = memchr::memrchr(b' ', after_method).unwrap_or(after_method.len());
     head.slice_ref(after_method.get(..end).unwrap_or_default())
+}
+
+/// Whether a request says in one way where it ends and whose it is ([`framing`]). Over HTTP/1 the bytes of its head are
+/// looked at as well: of what stands there the parser before us has forgiven, or taken out, a part.
+pub(super) fn framing(session: &Session) -> Result<(), BadFraming> {
+    let header = session.req_header();
+    let Some(http1) = session.as_downstream().as_http1() else {
+        return framing::check(header.version, &header.headers, false);
+    };
+    let head = http1.get_headers_raw_bytes();
+    if memchr::memchr_iter(b'\n', &head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r')) {
+        return Err(BadFraming::BareLineFeed);
+    }
+    // Pingora takes a length that stands beside a coding out.
+    let both = header.headers.contains_key(header::TRANSFER_ENCODING)
+        && head.split(|byte| *byte == b'\n').any(|line| {
+            const NAME: &[u8] = b"content-length:";
+            line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+        });
+    framing::check(header.version, &header.headers, both)
 }
 
 /// Over HTTP/1 a request without `Content-Length` and `Transfer-Encoding` has no body (RFC 9112, 6.3).

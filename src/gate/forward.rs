@@ -49,8 +49,18 @@ const REMOVED: &[&str] = &[
 /// Prefixes of such names.
 const REMOVED_PREFIXES: &[&str] = &["x-tollgate", "x-forwarded"];
 
+/// Framing and what is for one hop, spelt with `_`: servers that make variables of names would read them as the true
+/// ones, which the gate has written or taken out itself.
+const LOOK_ALIKES: &[&str] =
+    &["content_length", "transfer_encoding", "proxy_connection", "keep_alive", "http2_settings"];
+
 fn is_removed(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
+    if memchr::memchr(b'_', name).is_some()
+        && LOOK_ALIKES.iter().any(|alike| is_alike(name, alike.as_bytes()))
+    {
+        return true;
+    }
     let begins = |pattern: &str| {
         let same = |(a, b): (&u8, &u8)| *a == *b || (*a == b'_' && *b == b'-');
         name.len() >= pattern.len() && name.iter().zip(pattern.as_bytes()).all(same)
@@ -59,6 +69,12 @@ fn is_removed(name: &HeaderName) -> bool {
     matches!(name.first(), Some(b'a' | b'p' | b'x' | b'f'))
         && (REMOVED.iter().any(|removed| removed.len() == name.len() && begins(removed))
             || REMOVED_PREFIXES.iter().any(|prefix| begins(prefix)))
+}
+
+/// The same name, whichever of `-` and `_` stand in it.
+fn is_alike(name: &[u8], pattern: &[u8]) -> bool {
+    let same = |(a, b): (&u8, &u8)| a == b || (*a == b'-' && *b == b'_');
+    name.len() == pattern.len() && name.iter().zip(pattern).all(same)
 }
 
 /// Takes everything out of a request that must not reach an upstream.

@@ -78,7 +78,7 @@ impl Meter {
         runtime: &Handle,
     ) -> Arc<Self> {
         let meter = Arc::new(Self {
-            throttle: Throttle::new(line.clone(), patience),
+            throttle: Throttle::new(line.clone(), patience, runtime.clone()),
             line,
             metrics,
             journal,

@@ -121,6 +121,7 @@ fn route(path: PathTemplate, endpoint: Endpoint) -> Route {
         signature_body: SignatureBody::default(),
         max_signed_body: DEFAULT_MAX_SIGNED_BODY,
         keep_encoded_slash: false,
+        rewrite: None,
     }
 }
 

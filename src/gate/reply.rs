@@ -13,6 +13,7 @@ use pingora::proxy::Session;
 
 use super::{Pass, cors};
 use crate::policy::domain::DomainRefusal;
+use crate::policy::framing::BadFraming;
 use crate::policy::{Denial, RateLimit};
 
 mod iex;
@@ -28,6 +29,10 @@ pub enum Failure {
     UpstreamUnavailable,
     /// The upstream took too long.
     UpstreamTimeout,
+    /// The upstream has as many requests under way as it may have.
+    UpstreamBusy,
+    /// Every server of the upstream failed too often and is left alone for a while.
+    UpstreamResting,
     /// The upstream compressed what is to be counted.
     EncodedResponse,
     /// The request could not be read to its end.
@@ -42,6 +47,8 @@ impl Failure {
         match self {
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamBusy => "upstream_busy",
+            Self::UpstreamResting => "upstream_resting",
             Self::EncodedResponse => "upstream_encoded",
             Self::BadRequest => "bad_request",
             Self::Internal => "internal_error",
@@ -88,7 +95,9 @@ pub fn answer_in(dialect: Dialect, denial: &Denial) -> Answer {
 pub fn answer(denial: &Denial) -> Answer {
     let (status, title, detail) = wording(denial);
     let retry_after = match denial {
-        Denial::RateLimited { retry_after } => Some(*retry_after),
+        Denial::RateLimited { retry_after } | Denial::TooManyInvalidTokens { retry_after } => {
+            Some(*retry_after)
+        }
         Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => {
             *retry_after
         }
@@ -111,6 +120,7 @@ pub fn answer(denial: &Denial) -> Answer {
 fn wording(denial: &Denial) -> (u16, &'static str, String) {
     let text = |status: u16, title: &'static str, detail: &str| (status, title, detail.to_owned());
     match denial {
+        Denial::BadFraming(reason) => (framing_status(*reason), "Bad request framing", format!("{reason}.")),
         Denial::BadTarget(reason) => (400, "Bad request target", format!("{reason}.")),
         Denial::NoRoute => text(404, "No route", "No route of this gate serves this path."),
         Denial::MethodNotAllowed { allow } => {
@@ -125,6 +135,11 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             text(400, "Token ambiguous", "The request carries two credentials that differ. Send exactly one.")
         }
         Denial::TokenInvalid => text(403, "Token invalid", "The API token is not valid."),
+        Denial::TooManyInvalidTokens { .. } => text(
+            429,
+            "Too many invalid tokens",
+            "Too many requests with invalid API tokens came from this address. Try again after the time in Retry-After.",
+        ),
         Denial::TokenDisabled => text(403, "Token disabled", "The API token is disabled."),
         Denial::TokenRevoked => text(403, "Token revoked", "The API token was revoked."),
         Denial::TokenExpired => text(403, "Token expired", "The API token has expired."),
@@ -214,6 +229,15 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
     }
 }
 
+/// RFC 9112, 6.1: a coding that is not known is 501; RFC 9110, 10.1.1: an expectation that is not, 417.
+fn framing_status(reason: BadFraming) -> u16 {
+    match reason {
+        BadFraming::Coding => 501,
+        BadFraming::Expectation => 417,
+        BadFraming::BareLineFeed | BadFraming::Both | BadFraming::Length | BadFraming::Host => 400,
+    }
+}
+
 fn exhausted(who: &str, retry_after: Option<Duration>) -> String {
     let when = if retry_after.is_some() { " New ones come after the time in Retry-After." } else { "" };
     format!("{who} no credits left for this request.{when}")
@@ -232,6 +256,18 @@ pub fn answer_failure(failure: Failure) -> Answer {
         Failure::UpstreamTimeout => {
             (504, "Upstream timeout", "The data service behind the gate took too long to answer.", Some(1))
         }
+        Failure::UpstreamBusy => (
+            503,
+            "Upstream busy",
+            "The data service behind the gate has as many requests under way as it takes. Try again. Nothing was charged.",
+            Some(1),
+        ),
+        Failure::UpstreamResting => (
+            503,
+            "Upstream resting",
+            "The data service behind the gate failed too often and is left alone for a while. Try again. Nothing was charged.",
+            Some(1),
+        ),
         Failure::EncodedResponse => (
             502,
             "Upstream encoded",

@@ -13,7 +13,7 @@ use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
 use super::traced::{Traced, Waits};
-use crate::policy::route::Route;
+use crate::policy::route::{Rewrite, Route};
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
 use crate::telemetry::{JsonLine, TraceId, TraceParent};
 
@@ -168,6 +168,26 @@ impl Visit {
             Verdict::Passed(_) => self.trail.upstream(),
             _ => None,
         }
+    }
+
+    /// The client's address; behind trusted proxies what they say of it.
+    pub fn client(&self) -> Option<std::net::IpAddr> {
+        self.trail.client
+    }
+
+    /// The public id of the request's token.
+    pub fn token_id(&self) -> Option<&str> {
+        self.trail.policy.as_deref().map(|policy| policy.id.as_str())
+    }
+
+    /// The target as it was judged: canonical, and without a token.
+    pub fn target(&self) -> &str {
+        &self.trail.wire
+    }
+
+    /// What is changed on the way to the upstream and back, as the request's route says.
+    pub fn rewrite(&self) -> Option<&Arc<Rewrite>> {
+        self.trail.route.as_ref().and_then(|(_, route)| route.rewrite.as_ref())
     }
 
     /// What is to make the connection to the upstream, for a `ProxyHttp`'s `upstream_peer` (`custom_l4` of a peer's

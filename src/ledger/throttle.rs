@@ -83,6 +83,16 @@ pub(super) fn admit_ahead(
     Ok(Cell(next))
 }
 
+/// Counts requests in that were let by elsewhere, so that the cell knows of them: at most until it is a burst ahead. Also
+/// how many requests it was ahead before: what is further back than that weighs no more.
+pub fn count_in(cell: Cell, rate: RateLimit, requests: u32, now: Timestamp) -> (Cell, u32) {
+    let at = now.as_microsecond();
+    let arrival = cell.0.clamp(at, at + window(rate));
+    let ahead = (arrival - at + spacing(rate) - 1) / spacing(rate);
+    let next = arrival.saturating_add(spacing(rate).saturating_mul(i64::from(requests)));
+    (bring_back(Cell(next), rate, now), u32::try_from(ahead).unwrap_or(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -8,12 +8,15 @@ use std::time::Duration;
 use super::cost::Pool;
 use super::dataset::Operation;
 use super::domain::DomainRefusal;
+use super::framing::BadFraming;
 use super::signature::{BadSignature, SignatureRefusal};
 use super::target::BadTarget;
 
 /// Why a request is not let through. The order is the order of the checks (`policy.md`, "Order of checks").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
+    /// Where the request ends, or which host it is for, could be read in several ways.
+    BadFraming(BadFraming),
     /// The target has no safe canonical form.
     BadTarget(BadTarget),
     /// No route serves the path.
@@ -29,6 +32,11 @@ pub enum Denial {
     TokenAmbiguous,
     /// The credential is malformed or nobody's.
     TokenInvalid,
+    /// Too many credentials that are nobody's came from this address; this one was not looked up.
+    TooManyInvalidTokens {
+        /// After how long another is looked up.
+        retry_after: Duration,
+    },
     /// The token is switched off for now.
     TokenDisabled,
     /// The token is gone for good.
@@ -104,12 +112,14 @@ impl Denial {
     /// The refusal's name: in bodies, logs and metrics. Fixed by `policy.md`.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::BadFraming(_) => "bad_framing",
             Self::BadTarget(_) => "bad_target",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::TokenMissing => "token_missing",
             Self::TokenAmbiguous => "token_ambiguous",
             Self::TokenInvalid => "token_invalid",
+            Self::TooManyInvalidTokens { .. } => "too_many_invalid_tokens",
             Self::TokenDisabled => "token_disabled",
             Self::TokenRevoked => "token_revoked",
             Self::TokenExpired => "token_expired",

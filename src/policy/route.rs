@@ -18,9 +18,11 @@ use super::signature::SignatureBody;
 use super::target::{BadTarget, Target, decode};
 
 mod items;
+mod rewrite;
 mod template;
 
 pub use items::Items;
+pub use rewrite::{BadRewrite, HeaderChanges, NewPath, Rewrite};
 pub use template::{BadTemplate, DatasetTemplate, PathTemplate};
 
 /// Which leave a route asks for.
@@ -120,6 +122,8 @@ pub struct Route {
     pub max_signed_body: u64,
     /// Whether `%2F` may stand in the part matched by the final `/**`.
     pub keep_encoded_slash: bool,
+    /// What is changed on the way to the upstream and back, after all was judged.
+    pub rewrite: Option<Arc<Rewrite>>,
 }
 
 impl fmt::Display for Route {

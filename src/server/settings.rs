@@ -1,13 +1,9 @@
 //! From the configuration's words to those of the rooms it sets up.
 
 use crate::config::{AccessLogSampling, RedisTopology, RedisUrl, Secret, Server, TraceParents};
-use crate::config::{
-    Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded, HostHeader as ConfiguredHost,
-    Upstream,
-};
+use crate::config::{Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded};
 use crate::gate::reply::Dialect;
-use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
-use crate::proxy::{HostHeader, UpstreamSettings};
+use crate::gate::{CorsSettings, DirectorySettings, Forwarded, GuessLimit, Settings};
 use crate::store::Retention;
 use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
@@ -22,6 +18,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
             ConfiguredDialect::Iex => Dialect::Iex,
         },
         trusted_proxies: config.trusted_proxies.clone(),
+        guesses: GuessLimit { failures: config.brute_force.failures, window: config.brute_force.window },
         leaked_secret: config.leaked_secret,
         outside_browser: config.outside_browser,
         cors: CorsSettings { allow_headers: config.cors.allow_headers.clone(), max_age: config.cors.max_age },
@@ -79,21 +76,6 @@ pub(super) fn of_sampling(config: &Config) -> Option<LogSampling> {
 /// How long a store keeps things.
 pub(super) fn of_retention(config: &Config) -> Retention {
     Retention { usage: config.usage_retention, stranded: config.reclaim_window, ..Retention::default() }
-}
-
-/// What an upstream is told.
-pub(super) fn of_upstream(upstream: &Upstream) -> UpstreamSettings {
-    UpstreamSettings {
-        servers: upstream.servers.iter().map(|server| format!("{}:{}", server.host, server.port)).collect(),
-        connect_timeout: upstream.connect_timeout,
-        read_timeout: upstream.read_timeout,
-        write_timeout: upstream.write_timeout,
-        idle_timeout: upstream.idle_timeout,
-        host: match upstream.host {
-            ConfiguredHost::Keep => HostHeader::Keep,
-            ConfiguredHost::Server => HostHeader::Server,
-        },
-    }
 }
 
 /// Where a Redis is.

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use tokio::sync::broadcast;
 
+use super::backup::{Header, Pieces};
 use super::people::{Member, MemberId, MemberWritten, Session, SessionDigest};
 use super::record::{TokenRecord, token_name};
 use super::seal::{SealError, Sealer};
@@ -32,6 +33,7 @@ use crate::policy::record::Account;
 use crate::policy::signature::SigningSecret;
 use crate::policy::{AccountId, Credits, Policy, Pool, Token, TokenDigest, TokenId};
 
+mod copy;
 mod file;
 mod kept;
 mod nodes;
@@ -42,6 +44,7 @@ mod sums;
 mod tables;
 mod writer;
 
+pub use copy::CopyError;
 pub use file::OpenError;
 
 use file::StoreFile;
@@ -116,6 +119,21 @@ impl EmbeddedStore {
         let nodes = Nodes::default();
         Ok(Self { file, writer, sealer, clock, retention, events, nodes, signatures })
     }
+}
+
+/// Whether a file is not there, or is a store with nothing in it. Fails where another process has it open.
+pub fn is_blank(path: &Path) -> Result<bool, OpenError> {
+    if !path.exists() {
+        return Ok(true);
+    }
+    let damaged = |why: StoreError| OpenError::Damaged { path: path.to_owned(), why: why.to_string() };
+    StoreFile::open(path)?.read(reads::Reads::is_blank).map_err(damaged)
+}
+
+/// Makes a store's file, which must not be there, of a backup: what the backup is, and how many rows it has. Where it fails,
+/// what it made is no store.
+pub fn restore(path: &Path, backup: impl std::io::BufRead) -> Result<(Header, u64), CopyError> {
+    copy::read(path, backup)
 }
 
 #[async_trait]
@@ -419,6 +437,11 @@ impl Store for EmbeddedStore {
     async fn end_session(&self, account: &AccountId, digest: &SessionDigest) -> Result<(), StoreError> {
         let (account, digest) = (account.clone(), *digest);
         self.writer.run(move |tables, _| tables.end_session(&account, &digest)).await
+    }
+
+    async fn backup(&self, account: &AccountId, note: &Note) -> Result<Option<Pieces>, StoreError> {
+        self.note(account, note).await?;
+        Ok(Some(copy::start(Arc::clone(&self.file), self.clock.now())))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -20,7 +20,7 @@
 //! | `P{A}:leases` | sorted set | the ids of the open leases, by when they expire (µs) | for ever |
 //! | `P{A}:epoch` | string | how often a policy, a value or the account was changed | for ever |
 //! | `P{A}:trail` | stream | the trail ([`super::trail`]): `at` (µs since the epoch), `note` (JSON). It is only ever added to | for ever |
-//! | `P{A}:trail:X` | stream | which entries of the trail are about `X`: their ids, with an empty field `of` | for ever |
+//! | `P{A}:trail:X` | sorted set | which entries of the trail are about `X`: their ids, in a form that sorts (`trail.lua`), all with score 0 | for ever |
 //! | `P{A}:members` | hash | by id: a member as JSON ([`super::people`]) | for ever |
 //! | `P{A}:session:HEX` | string | the session in the console whose cookie has this SHA-256: when it ends (µs), `\|`, who it is of as JSON | until it ends |
 //! | `P{A}:nodes` | hash | by node: `epoch\|seen at (µs)\|leased\|life (µs)\|name` | for ever; who is dead is dropped |

@@ -18,14 +18,16 @@ mod node;
 mod process;
 mod register;
 mod route;
+mod upstreams;
 
 pub use node::NodeState;
 pub use route::RouteMetrics;
+pub use upstreams::{ServerMetrics, TriesMetrics, UpstreamMetrics};
 
 use node::NodeMetrics;
 use process::ProcessMetrics;
 use register::{Register, set};
-use route::{CLASSES, UpstreamMetrics, class_of};
+use route::{AnswerMetrics, CLASSES, class_of};
 
 /// Buckets for durations of whole requests, in seconds.
 const SECONDS: &[f64] =
@@ -85,7 +87,8 @@ pub struct Metrics {
     credits: CreditMetrics,
     duration: HistogramVec,
     gate_duration: Histogram,
-    upstreams: UpstreamVecs,
+    answers: AnswerVecs,
+    upstreams: UpstreamMetrics,
     lookups: [IntCounter; Lookup::ALL.len()],
     store_errors: IntCounterVec,
     store_duration: HistogramVec,
@@ -99,11 +102,10 @@ pub struct Metrics {
     process: ProcessMetrics,
 }
 
-struct UpstreamVecs {
+struct AnswerVecs {
     duration: HistogramVec,
     responses: IntCounterVec,
     failures: IntCounterVec,
-    retries: IntCounterVec,
 }
 
 /// The counters of each pool, looked up once.
@@ -139,7 +141,7 @@ impl CreditMetrics {
     }
 }
 
-impl UpstreamVecs {
+impl AnswerVecs {
     fn new(make: &Register<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
             duration: make.histograms(
@@ -158,25 +160,19 @@ impl UpstreamVecs {
                 "Requests that were admitted and came to nothing, by the code the client was told",
                 &["upstream", "failure"],
             )?,
-            retries: make.counters(
-                "tollgate_upstream_retries_total",
-                "Further tries of requests that a server did not answer",
-                &["upstream"],
-            )?,
         })
     }
 
-    fn of(&self, name: &str) -> UpstreamMetrics {
+    fn of(&self, name: &str) -> AnswerMetrics {
         for failure in ["upstream_unavailable", "upstream_timeout"] {
             self.failures.with_label_values(&[name, failure]);
         }
         let of_class = |at: usize| CLASSES.get(at).copied().unwrap_or("none");
-        UpstreamMetrics {
+        AnswerMetrics {
             name: name.to_owned(),
             duration: self.duration.with_label_values(&[name]),
             responses: from_fn(|at| self.responses.with_label_values(&[name, of_class(at)])),
             failures: self.failures.clone(),
-            retries: self.retries.with_label_values(&[name]),
         }
     }
 }
@@ -222,7 +218,8 @@ impl Metrics {
                 "Time the gate took to decide, store included",
                 FINE_SECONDS,
             )?,
-            upstreams: UpstreamVecs::new(&make)?,
+            answers: AnswerVecs::new(&make)?,
+            upstreams: UpstreamMetrics::register(&registry)?,
             lookups: Lookup::ALL.map(|lookup| lookups.with_label_values(&[lookup.as_str()])),
             store_errors: make.counters(
                 "tollgate_store_errors_total",
@@ -265,6 +262,11 @@ impl Metrics {
         })
     }
 
+    /// What is counted of upstreams and their servers.
+    pub fn upstreams(&self) -> &UpstreamMetrics {
+        &self.upstreams
+    }
+
     /// All of it in Prometheus's text format, with the node as it stands.
     pub fn render(&self, node: &NodeState) -> String {
         self.node.show(node);
@@ -283,7 +285,7 @@ impl Metrics {
             passed: self.requests.with_label_values(&[route, "pass", "2xx"]),
             requests: self.requests.clone(),
             duration: self.duration.with_label_values(&[route]),
-            upstream: upstream.map(|name| self.upstreams.of(name)),
+            upstream: upstream.map(|name| self.answers.of(name)),
         }
     }
 

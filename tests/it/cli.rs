@@ -3,9 +3,10 @@
 mod audit;
 mod check;
 mod failures;
+mod health;
 mod members;
 mod nodes;
 mod sign;
 mod tokens;
-mod tool;
+pub(crate) mod tool;
 mod usage;

@@ -12,6 +12,7 @@ pub(crate) mod gate;
 pub(crate) mod installed;
 pub(crate) mod redis_server;
 pub(crate) mod redis_topology;
+pub(crate) mod secure;
 pub(crate) mod upstream;
 
 /// As [`wait_for`], for what may take a minute on a loaded machine.

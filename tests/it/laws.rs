@@ -405,7 +405,9 @@ async fn law_6_after_the_grace_time_nothing_known_is_trusted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_made_up_tokens_reaches_the_store_slower_than_it_comes() {
     let (upstream, redis) = (Upstream::start().await, RedisServer::start());
-    let mut node = plan(&upstream, &redis, ", timeout: 10s").start().await;
+    // As if each request came from another address.
+    let plan = plan(&upstream, &redis, ", timeout: 10s").extra("brute_force: {failures: 0}");
+    let mut node = plan.start().await;
     let token = node.token(json!({})).await;
     assert_eq!(node.ask(Ask::get(&token.on(DATA))).await.status, 200);
     let commands = redis.commands();

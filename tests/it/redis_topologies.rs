@@ -117,7 +117,7 @@ async fn signs_in(settings: &RedisSettings) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_rights_in_the_shipped_file_is_enough() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/redis.acl");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/redis/redis.acl");
     let server = start_with_users(file.to_str().unwrap());
     let upstream = Upstream::start().await;
     let store = format!(

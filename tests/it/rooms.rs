@@ -41,7 +41,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("telemetry", &["policy", "store"], &["axum"]),
     ("gate", &["policy", "ledger", "store", "telemetry"], &["axum", "redis::", "redb"]),
     ("config", &["policy"], &["pingora", "axum", "tokio", "redb::", "redis::"]),
-    ("proxy", &["policy", "gate"], &["axum", "redis::", "redb"]),
+    ("proxy", &["policy", "gate", "telemetry", "config"], &["axum", "redis::", "redb"]),
     ("admin", &["policy", "ledger", "store", "gate", "config"], &["pingora", "redis::", "redb"]),
     ("console", &["admin", "policy", "store"], &["pingora", "redis::", "redb"]),
     ("cli", &["policy", "config", "server", "admin"], &["pingora", "redb", "redis::"]),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    AccessLog, AccessLogSampling, Config, Dialect, Forwarded, HostHeader, MetricsAccess, RedisTopology,
-    Server, StoreUrl, TlsFiles, TraceParents,
+    AccessLog, AccessLogSampling, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader,
+    MetricsAccess, RedisTopology, Server, StoreUrl, TlsFiles, TraceParents, WeightedServer,
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
@@ -70,9 +70,16 @@ fn fills_in_every_default() {
     assert_eq!(config.access_log, AccessLog::Stdout);
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.reclaim_window, Duration::from_hours(24));
+    assert_eq!(config.brute_force, BruteForce { failures: 300, window: Duration::from_mins(1) });
     assert_eq!(config.usage_retention, Duration::from_hours(400 * 24));
     let upstream = &config.upstreams["datasets"];
-    assert_eq!(upstream.servers, [Server { host: "localhost".to_owned(), port: 9000 }]);
+    let server = Server { host: "localhost".to_owned(), port: 9000 };
+    assert_eq!(upstream.servers, [WeightedServer { server, weight: 1 }]);
+    assert_eq!(upstream.resolve_interval, Duration::from_secs(30));
+    assert_eq!(upstream.balance, Balance::RoundRobin);
+    assert!(upstream.health.is_none() && upstream.circuit.is_none() && upstream.retries.is_none());
+    assert!(upstream.tls.is_none() && !upstream.http2);
+    assert_eq!((upstream.max_requests, upstream.request_timeout), (None, None));
     assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
     let others = [upstream.read_timeout, upstream.write_timeout, upstream.idle_timeout];
     assert_eq!(others, [Duration::from_mins(1); 3]);
@@ -130,14 +137,19 @@ fn reads_every_key() {
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
     assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
     assert_eq!(config.reclaim_window, Duration::from_mins(90));
+    assert_eq!(config.brute_force, BruteForce { failures: 5, window: Duration::from_secs(10) });
     assert_eq!(config.usage_retention, Duration::from_hours(31 * 24));
     assert_eq!(config.store.wait_replicas, 2);
     assert!(!format!("{config:?}").contains("s3cret"), "a secret is not shown");
 
     let upstream = &config.upstreams["quotes"];
-    let servers: Vec<_> = upstream.servers.iter().map(ToString::to_string).collect();
-    assert_eq!(servers, ["quotes_1.internal:80", "[2001:db8::1]:8080"]);
-    assert_eq!(upstream.servers[1].host, "2001:db8::1");
+    let servers: Vec<_> =
+        upstream.servers.iter().map(|entry| (entry.server.to_string(), entry.weight)).collect();
+    assert_eq!(servers, [("quotes_1.internal:80".to_owned(), 1), ("[2001:db8::1]:8080".to_owned(), 3)]);
+    assert_eq!(upstream.servers[1].server.host, "2001:db8::1");
+    reads_care(upstream);
+    assert_eq!(config.upstreams["unused"].balance, Balance::LeastConnections);
+    assert!(config.upstreams["unused"].tls.as_ref().is_some_and(|tls| tls.trust_anyone));
     assert_eq!(upstream.connect_timeout, Duration::from_millis(250));
     assert_eq!(upstream.read_timeout, Duration::from_hours(1));
     assert_eq!(upstream.write_timeout, Duration::from_mins(5));
@@ -146,6 +158,16 @@ fn reads_every_key() {
     assert_eq!(config.upstreams.len(), 2);
 
     let [files, search, root] = routes(&config)[..] else { panic!("three routes") };
+    let rewrite = files.rewrite.as_ref().expect("a rewriting");
+    assert_eq!(rewrite.path.apply("/files/a/b?x"), "/internal/a/b?x");
+    assert_eq!(rewrite.host.as_deref(), Some("files.internal:8080"));
+    assert_eq!(rewrite.request.set[0].1, "s3cret-value");
+    assert_eq!(
+        (rewrite.request.remove.len(), rewrite.response.set.len(), rewrite.response.remove.len()),
+        (1, 1, 2)
+    );
+    assert_eq!(search.rewrite.as_ref().expect("a rewriting").path.apply("/search"), "/find");
+    assert!(root.rewrite.is_none());
     assert_eq!(
         (files.path.to_string(), files.upstream.as_str()),
         ("/files/{workspace}/**".to_owned(), "quotes")
@@ -164,6 +186,36 @@ fn reads_every_key() {
     assert_eq!((&search.price, search.access), (&Price::flat(Credits(0)), Access::Core));
     assert_eq!(root.access, Access::Dataset);
     assert_eq!(root.methods.operation(&Method::DELETE), Some(Operation::Delete));
+}
+
+fn reads_care(upstream: &super::super::Upstream) {
+    assert_eq!(upstream.balance, Balance::Hash(HashBy::Header("x-session".parse().expect("a name"))));
+    let health = upstream.health.as_ref().expect("health");
+    assert_eq!(
+        (health.path.as_deref(), health.host.as_deref()),
+        (Some("/health?deep=1"), Some("quotes.internal:81"))
+    );
+    assert_eq!((health.interval, health.timeout), (Duration::from_secs(1), Duration::from_millis(500)));
+    assert_eq!(
+        (health.expect.as_slice(), health.unhealthy_after, health.healthy_after),
+        ([200, 204].as_slice(), 2, 5)
+    );
+    let circuit = upstream.circuit.as_ref().expect("a circuit");
+    assert_eq!((circuit.failures, circuit.window), (10, Duration::from_mins(1)));
+    assert_eq!((circuit.open_for, circuit.statuses.as_slice()), (Duration::from_secs(30), [503].as_slice()));
+    let retries = upstream.retries.as_ref().expect("retries");
+    assert_eq!((retries.attempts, retries.connect, retries.reset, retries.budget), (2, false, true, 5));
+    assert_eq!(
+        (retries.statuses.as_slice(), retries.methods.as_slice()),
+        ([502, 503].as_slice(), [Method::GET, Method::PUT].as_slice())
+    );
+    let tls = upstream.tls.as_ref().expect("TLS");
+    assert_eq!(tls.ca.as_deref(), Some(Path::new("tests/config/good/tls/upstream-ca.pem")));
+    assert!(tls.identity.is_some() && !tls.trust_anyone);
+    assert_eq!(tls.server_name.as_deref(), Some("quotes.internal"));
+    assert_eq!((upstream.http2, upstream.max_requests), (true, Some(1000)));
+    assert_eq!(upstream.resolve_interval, Duration::from_mins(1));
+    assert_eq!(upstream.request_timeout, Some(Duration::from_mins(2)));
 }
 
 #[test]

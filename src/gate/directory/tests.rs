@@ -17,14 +17,16 @@ use crate::store::{
 };
 use crate::telemetry::Metrics;
 
-/// A store that knows policies only, counts look-ups, and holds them back until it is told.
+/// A store that knows policies only, counts look-ups, and holds them back until it is told. Passes it gives as many as it
+/// is told.
 #[derive(Default)]
-struct Shelf {
+pub(in crate::gate) struct Shelf {
     policies: Mutex<HashMap<TokenDigest, Policy>>,
     lookups: AtomicUsize,
     /// Look-ups read what is on the shelf, then wait here.
-    held: Mutex<Option<Arc<Notify>>>,
-    down: std::sync::atomic::AtomicBool,
+    pub(in crate::gate) held: Mutex<Option<Arc<Notify>>>,
+    pub(in crate::gate) down: std::sync::atomic::AtomicBool,
+    pub(in crate::gate) passes: std::sync::atomic::AtomicU32,
 }
 
 type Answered<T> = Result<T, StoreError>;
@@ -130,7 +132,15 @@ impl Store for Shelf {
         away()
     }
     async fn pace(&self, _: &AccountId, _: &TokenId, _: u32) -> Answered<Paced> {
-        away()
+        let held = self.held.lock().clone();
+        if let Some(held) = held {
+            held.notified().await;
+        }
+        if self.down.load(Ordering::Acquire) {
+            return away();
+        }
+        let count = self.passes.load(Ordering::Acquire);
+        Ok(Paced::Passes { count, hold: Duration::from_mins(1) })
     }
     fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
         tokio::sync::broadcast::channel(1).1

@@ -52,7 +52,7 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
         Denial::SecretTokenRequired => {
             Some((401, "The secret key is required to access to requested endpoint."))
         }
-        Denial::RateLimited { .. } => Some((429, "Too Many Requests")),
+        Denial::RateLimited { .. } | Denial::TooManyInvalidTokens { .. } => Some((429, "Too Many Requests")),
         Denial::CreditsExhausted { .. } => Some((
             402,
             "You have exceeded your allotted message quota. Please enable pay-as-you-go to regain access",
@@ -60,7 +60,8 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
         Denial::BudgetExhausted { .. } => {
             Some((403, "Your pay-as-you-go circuit breaker overage has been engaged"))
         }
-        Denial::NoRoute
+        Denial::BadFraming(_)
+        | Denial::NoRoute
         | Denial::MethodNotAllowed { .. }
         | Denial::TokenAmbiguous
         | Denial::PolicyUnreadable

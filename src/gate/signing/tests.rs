@@ -81,6 +81,7 @@ impl Bench {
             signature_body: SignatureBody::Strict,
             max_signed_body: 1024,
             keep_encoded_slash: false,
+            rewrite: None,
         };
         let (signing, events) = (signing_over(&store), store.events());
         let secret = SigningSecret::of_token(&value);

@@ -106,6 +106,16 @@ impl PathTemplate {
             && self.segments.iter().zip(&other.segments).all(alike)
     }
 
+    /// Whether the first segments are exactly these literals.
+    pub(super) fn begins_with(&self, literals: &[&str]) -> bool {
+        self.segments.len() >= literals.len()
+            && self
+                .segments
+                .iter()
+                .zip(literals)
+                .all(|(segment, literal)| matches!(segment, Segment::Literal(text) if text == literal))
+    }
+
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.segments.iter().position(|segment| matches!(segment, Segment::Name(n) if n == name))
     }

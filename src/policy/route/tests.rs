@@ -20,6 +20,7 @@ fn route(path: &str, dataset: Option<&str>) -> Route {
         signature_body: crate::policy::signature::SignatureBody::Strict,
         max_signed_body: 1024,
         keep_encoded_slash: false,
+        rewrite: None,
     }
 }
 

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::RwLock;
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
-    WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError, WriteTransaction,
 };
 
 use super::super::StoreError;
+use super::copy::CopyError;
 use super::reads::Reads;
 use super::steps::Tables;
 use super::tables::{COUNTERS, FORMAT, FORMAT_1, LEASES, META, Stopped, USED_1};
@@ -145,6 +146,26 @@ impl StoreFile {
             Stopped::Answer(error) => error,
             failed @ Stopped::Failed(_) => StoreError::Unavailable(reason(failed)),
         })
+    }
+
+    /// A snapshot that stays as it is for as long as it is held, whatever is written meanwhile.
+    pub(super) fn snapshot(&self) -> Result<ReadTransaction, StoreError> {
+        let guard = self.database.read();
+        let snapshot = guard.as_ref().ok_or_else(closed)?.begin_read();
+        snapshot.map_err(|error| StoreError::Unavailable(reason(error.into())))
+    }
+
+    /// Fills a file that was just made, in one transaction: all of it or nothing.
+    pub(super) fn fill<T>(
+        &self,
+        fill: impl FnOnce(&mut WriteTransaction) -> Result<T, CopyError>,
+    ) -> Result<T, CopyError> {
+        let guard = self.database.read();
+        let database = guard.as_ref().ok_or_else(closed)?;
+        let mut transaction = database.begin_write().map_err(Stopped::from)?;
+        let filled = fill(&mut transaction)?;
+        transaction.commit().map_err(Stopped::from)?;
+        Ok(filled)
     }
 
     /// Writes one transaction, to the disk. The error says why nothing was written.

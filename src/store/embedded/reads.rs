@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use redb::ReadTransaction;
+use redb::{ReadTransaction, ReadableTableMetadata as _};
 
 use super::super::keys::parse_pointer;
 use super::super::record::{TokenRecord, parse_account, token_name};
@@ -33,6 +33,11 @@ impl Reads {
             .ok_or_else(|| unreadable("of a digest", &"the pointer names no token"))?;
         let record = self.token(&account, &id)?;
         Ok(record.filter(|record| record.answers_to(digest, now)).map(|record| record.policy))
+    }
+
+    /// Whether no account was ever made.
+    pub(super) fn is_blank(&self) -> Result<bool, Stopped> {
+        Ok(self.0.open_table(ACCOUNTS)?.is_empty()?)
     }
 
     pub(super) fn token(&self, account: &AccountId, id: &TokenId) -> Result<Option<TokenRecord>, Stopped> {

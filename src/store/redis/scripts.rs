@@ -92,7 +92,7 @@ impl Scripts {
             note: with_trail!("note.lua"),
             members: with_trail!("members.lua"),
             session: with_ledger!("session.lua"),
-            traced: Script::new(include_str!("traced.lua")),
+            traced: Script::new(concat!(include_str!("trail.lua"), include_str!("traced.lua"))),
             mark: Script::new(include_str!("mark.lua")),
             unclaim: Script::new(include_str!("unclaim.lua")),
         }

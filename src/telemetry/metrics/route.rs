@@ -20,16 +20,15 @@ pub struct RouteMetrics {
     pub(super) requests: IntCounterVec,
     pub(super) duration: Histogram,
     /// Of the upstream the route leads to; `None`: it leads nowhere.
-    pub(super) upstream: Option<UpstreamMetrics>,
+    pub(super) upstream: Option<AnswerMetrics>,
 }
 
-/// Counters of one upstream.
-pub(super) struct UpstreamMetrics {
+/// How one upstream answered.
+pub(super) struct AnswerMetrics {
     pub(super) name: String,
     pub(super) duration: Histogram,
     pub(super) responses: [IntCounter; CLASSES.len()],
     pub(super) failures: IntCounterVec,
-    pub(super) retries: IntCounter,
 }
 
 impl RouteMetrics {
@@ -57,14 +56,5 @@ impl RouteMetrics {
     pub fn failed(&self, failure: &str) {
         let Some(upstream) = &self.upstream else { return };
         upstream.failures.with_label_values(&[upstream.name.as_str(), failure]).inc();
-    }
-
-    /// A request was sent to a server so many times more than once.
-    pub fn retried(&self, times: u32) {
-        if let Some(upstream) = &self.upstream
-            && times > 0
-        {
-            upstream.retries.inc_by(times.into());
-        }
     }
 }

@@ -30,9 +30,18 @@ fn a_node_without_its_store_is_alive_but_not_ready() {
         assert!(!answer.text.contains("10.1.2.3"), "{}", answer.text);
         desk.raw("GET", "/healthz", &[], b"").expect(200);
         desk.raw("GET", "/metrics", &[], b"").expect(200);
+        desk.raw("GET", "/readyz?store=required", &[], b"").expect(503);
+        // A balancer that may not take away every node at once asks so.
+        let degraded = desk.raw("GET", "/readyz?store=optional", &[], b"").expect(200);
+        assert_eq!(degraded.json()["status"], "degraded", "{mood:?}");
     }
     desk.mood(Mood::Well);
     desk.raw("GET", "/readyz", &[], b"").expect(200);
+    let ready = desk.raw("GET", "/readyz?store=optional", &[], b"").expect(200);
+    assert_eq!(ready.json()["status"], "ready");
+    for nonsense in ["/readyz?store=no", "/readyz?shop=optional"] {
+        assert_eq!(desk.raw("GET", nonsense, &[], b"").expect(400).code(), "bad_request");
+    }
 }
 
 #[test]

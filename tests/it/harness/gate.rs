@@ -17,6 +17,7 @@ use super::{evidence, wait_for};
 #[derive(Clone)]
 pub(crate) struct Plan {
     upstreams: Vec<SocketAddr>,
+    servers: Option<String>,
     store: String,
     extra: String,
     routes: String,
@@ -43,6 +44,7 @@ impl Plan {
     pub(crate) fn new(upstream: &Upstream) -> Self {
         Self {
             upstreams: vec![upstream.address()],
+            servers: None,
             store: "url: \"embedded:\"".to_owned(),
             extra: String::new(),
             routes: ROUTES.to_owned(),
@@ -56,6 +58,12 @@ impl Plan {
     /// More servers for the one upstream.
     pub(crate) fn servers(mut self, servers: &[SocketAddr]) -> Self {
         self.upstreams = servers.to_vec();
+        self
+    }
+
+    /// The servers of the one upstream, as the inside of the list.
+    pub(crate) fn servers_as(mut self, servers: &str) -> Self {
+        self.servers = Some(servers.to_owned());
         self
     }
 
@@ -103,15 +111,11 @@ impl Plan {
 
     fn yaml(&self) -> String {
         let servers: Vec<String> = self.upstreams.iter().map(|server| format!("\"{server}\"")).collect();
+        let servers = self.servers.clone().unwrap_or_else(|| servers.join(", "));
         format!(
             "state_dir: ./state\nthreads: 2\nlisteners:\n  - address: 127.0.0.1:0\nadmin: {{ address: 127.0.0.1:0{} }}\n\
              store: {{ {} }}\nupstreams:\n  datasets: {{ servers: [{}]{} }}\n{}routes:{}",
-            self.admin_extra,
-            self.store,
-            servers.join(", "),
-            self.upstream_extra,
-            self.extra,
-            self.routes
+            self.admin_extra, self.store, servers, self.upstream_extra, self.extra, self.routes
         )
     }
 

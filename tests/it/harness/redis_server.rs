@@ -69,6 +69,16 @@ impl RedisServer {
         self.stat("total_reads_processed:")
     }
 
+    /// What it answers to a command of one line.
+    pub fn ask(&self, line: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("Redis");
+        stream.set_read_timeout(Some(START_DEADLINE)).expect("a timeout");
+        stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).expect("a question");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
     fn stat(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("Redis");
         stream.set_read_timeout(Some(START_DEADLINE)).expect("a timeout");

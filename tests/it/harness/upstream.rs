@@ -34,13 +34,15 @@ pub(crate) struct Upstream {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<Mutex<usize>>,
+    mood: Arc<Mutex<Option<String>>>,
 }
 
 impl Upstream {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let upstream = Self { address, seen: Arc::default(), connections: Arc::default() };
+        let upstream =
+            Self { address, seen: Arc::default(), connections: Arc::default(), mood: Arc::default() };
         let shared = upstream.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -54,6 +56,16 @@ impl Upstream {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it does with every request from now on, whatever that wishes.
+    pub(crate) fn behave(&self, mood: Option<&str>) {
+        *self.mood.lock() = mood.map(str::to_owned);
+    }
+
+    /// Requests so far that are no health checks.
+    pub(crate) fn asked(&self) -> usize {
+        self.seen().iter().filter(|seen| seen.header("user-agent") != Some("tollgate-health")).count()
     }
 
     /// All requests so far.
@@ -81,6 +93,7 @@ impl Upstream {
         let mut buffer = Vec::new();
         while let Some(seen) = read_request(&mut stream, &mut buffer).await {
             let wish = seen.0.header("x-test").unwrap_or_default().to_owned();
+            let wish = self.mood.lock().clone().unwrap_or(wish);
             self.seen.lock().push(seen.0);
             if answer(&mut stream, &wish, &seen.1).await.is_none() {
                 return;

@@ -1,0 +1,1 @@
+../../../src/telemetry/json_line.rs
