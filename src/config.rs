@@ -20,6 +20,7 @@ use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
 mod authz;
+mod access_log;
 mod brute_force;
 mod cors;
 mod document;
@@ -32,17 +33,20 @@ mod reader;
 mod routes;
 mod secret;
 mod store;
+mod tracing;
 mod tree;
 pub mod units;
 mod upstreams;
 
 pub use authz::Authz;
+pub use access_log::{AccessLog, AccessLogSampling};
 pub use brute_force::BruteForce;
 pub use cors::Cors;
 pub(crate) use plain::read_yaml;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
 pub use store::{RedisTopology, RedisUrl, StoreConfig, StoreUrl, TlsFiles};
+pub use tracing::{TraceParents, Tracing};
 pub use upstreams::{
     Balance, Circuit, HashBy, Health, HostHeader, Retries, Server, Upstream, UpstreamTls, WeightedServer,
 };
@@ -84,6 +88,10 @@ pub struct Config {
     pub cors: Cors,
     /// Where one line for each request goes.
     pub access_log: AccessLog,
+    /// Which requests get one; `None`: all.
+    pub access_log_sampling: Option<AccessLogSampling>,
+    /// How requests are traced; `None`: they are not.
+    pub tracing: Option<Tracing>,
     /// How long requests under way may take to end when the gate stops.
     pub shutdown_grace: Duration,
     /// For how long known policies and leased credits are trusted while the store cannot be reached.
@@ -141,18 +149,6 @@ pub enum Forwarded {
     Forwarded,
     /// Both.
     Both,
-}
-
-/// Where one line for each request goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum AccessLog {
-    /// To the standard output.
-    #[default]
-    Stdout,
-    /// Nowhere.
-    Off,
-    /// To the end of a file.
-    File(PathBuf),
 }
 
 impl Config {
@@ -219,6 +215,8 @@ fn all_keys() -> Vec<&'static str> {
         listeners::KEYS,
         listeners::ADMIN_KEYS,
         authz::KEYS,
+        access_log::KEYS,
+        tracing::KEYS,
         cors::KEYS,
         store::KEYS,
         store::TLS_KEYS,

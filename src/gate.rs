@@ -27,7 +27,7 @@ use crate::policy::signature::BodyDigest;
 use crate::policy::{AccountId, Denial, LeakedSecret, Note, OutsideBrowser, Policy, TokenId};
 use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
-use crate::telemetry::{AccessLogWriter, Metrics, NodeState, RouteMetrics};
+use crate::telemetry::{AccessLogWriter, Ended, Metrics, NodeState, RouteMetrics, Tracer};
 
 pub mod check;
 mod cors;
@@ -54,6 +54,7 @@ mod signing;
 mod step;
 mod strangers;
 mod streams;
+mod traced;
 mod visit;
 
 pub use cors::CorsSettings;
@@ -145,6 +146,7 @@ pub struct Gate {
     epoch: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogWriter>,
+    tracer: Option<Tracer>,
     runtime: Handle,
     marked: Mutex<std::collections::HashSet<TokenId>>,
     active: Arc<AtomicUsize>,
@@ -226,10 +228,18 @@ impl Gate {
             epoch,
             metrics,
             access_log,
+            tracer: None,
             runtime,
             marked,
             active,
         })
+    }
+
+    /// The same gate, with its requests traced.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// Data sets that the routes name, for whoever grants them.
@@ -267,6 +277,15 @@ impl Gate {
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        if let Some(tracer) = &self.tracer {
+            let request = Request::read(session, &[]);
+            let trusted = request.is_from(&self.settings.trusted_proxies);
+            let context = tracer.begin(request.headers, trusted, visit.ulid());
+            if context.sampled {
+                visit.trail.waits.begin();
+            }
+            visit.traced = Some(Box::new(traced::Traced::new(context)));
+        }
         let mut decision = match facts::framing(session) {
             Ok(()) => {
                 if self.settings.dialect == Dialect::Iex {
@@ -285,6 +304,7 @@ impl Gate {
             let began = Instant::now();
             let body = self.room.hold(session, most).await?;
             visit.held = Some(began.elapsed());
+            visit.trail.waits.add("body", began, Instant::now());
             // All is judged again: while the body came the policy may have changed, and the signature grown old.
             decision = match body {
                 Ok(held) => {
@@ -411,7 +431,11 @@ impl Gate {
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
         let trusted = request.is_from(&self.settings.trusted_proxies);
-        forward::trace(upstream, &request, trusted, self.settings.forwarded)
+        forward::trace(upstream, &request, trusted, self.settings.forwarded)?;
+        match &mut visit.traced {
+            Some(traced) => traced.tell(upstream),
+            None => Ok(()),
+        }
     }
 
     /// The response begins: charges or gives back, and writes the gate's headers.
@@ -430,6 +454,9 @@ impl Gate {
             self.counts(visit).upstream(response.status.as_u16(), seconds);
         }
         visit.answered = Some(now);
+        if let Some(traced) = &mut visit.traced {
+            traced.answered(response.status.as_u16());
+        }
         if let Some(leash) = &visit.leash
             && flowing::is_bare(&session.req_header().method, response)
         {
@@ -488,19 +515,33 @@ impl Gate {
             pass.begin_response(599);
             pass.end_response(visit.bytes_out);
         }
-        let bytes_in = session.body_bytes_read() as u64;
-        self.write_down(visit, &session.req_header().method, status, bytes_in);
+        let (now, bytes_in) = (Instant::now(), session.body_bytes_read() as u64);
+        let trace = visit.trace_id(session);
+        self.write_down(visit, &session.req_header().method, visit::End { status, bytes_in, now, trace });
+        if let Some(tracer) = &self.tracer
+            && let Some(trace) = traced::spans(tracer, session, visit, status, now)
+        {
+            tracer.finish(trace);
+        }
     }
 
     /// Counts a request that has ended, and writes its line.
-    fn write_down(&self, visit: &Visit, method: &http::Method, status: u16, bytes_in: u64) {
-        let now = Instant::now();
+    fn write_down(&self, visit: &Visit, method: &http::Method, end: visit::End) {
+        let visit::End { status, bytes_in, now, .. } = end;
         let seconds = now.duration_since(visit.started).as_secs_f64();
         let counts = self.counts(visit);
         counts.request(visit.verdict_name(), status, seconds);
         self.metrics.ended(visit::method_name(method), status, bytes_in, visit.bytes_out);
         if let Some(log) = &self.access_log {
-            log.write(&visit::log_line(visit, method, status, bytes_in, now));
+            let ended = Ended {
+                key: visit.sampling_key(),
+                refused: matches!(visit.verdict, Verdict::Denied(_)),
+                failed: status == 0 || status >= 500 || visit.failure.is_some(),
+                took: now.duration_since(visit.started),
+            };
+            if let Some(part) = log.choose(&ended) {
+                log.write(&visit::log_line(visit, method, end, part));
+            }
         }
     }
 
@@ -533,6 +574,7 @@ impl Gate {
             // The error's text may quote the request, so only its kind is told (law 7).
             tracing::warn!(
                 request_id = %visit.request_id,
+                trace_id = visit.trace_id(session).map(tracing::field::display),
                 failure = failure.code(),
                 upstream = visit.trail.upstream(),
                 server = visit.server.as_deref(),
@@ -634,6 +676,8 @@ impl Gate {
             silence,
             epoch: *self.epoch.borrow(),
             log_lines_dropped: self.access_log.as_ref().map_or(0, |log| log.dropped() as u64),
+            log_lines_left_out: self.access_log.as_ref().map_or(0, |log| log.left_out() as u64),
+            spans: self.tracer.as_ref().map(Tracer::counts).unwrap_or_default(),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::proxy::{Proxy, Upstream, UpstreamError, Upstreams};
 use crate::store::Store;
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore, RedisTls};
-use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
+use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, Tracer, start_events};
 
 pub mod backup;
 mod first_start;
@@ -106,14 +106,17 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let control = runtime("control", 2)?;
     let store = control.block_on(open_store(&config))?;
     let (access_log, _log_guard) = access_log(&config)?;
+    let traces = settings::of_tracing(&config).map(Tracer::start).transpose().map_err(ServeError::Runtime)?;
+    let (tracer, tracer_guard) = traces.unzip();
     let metrics = Arc::new(Metrics::new()?);
-    let gate = Arc::new(Gate::open(
+    let gate = Gate::open(
         settings::of(&config, state::sealer(&config)?),
         store.clone(),
         metrics.clone(),
         access_log,
         control.handle().clone(),
-    )?);
+    )?;
+    let gate = Arc::new(gate.traced(tracer));
     let upstreams = upstreams(&config, &metrics, &control)?;
     let data = listen::Listening::bind(&config)?;
     let admin = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
@@ -156,7 +159,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         // Inside, since a timer needs its runtime.
         let _ = control.block_on(async { tokio::time::timeout(Duration::from_secs(1), admin).await });
     }
-    drop((gate, store));
+    drop((gate, store, tracer_guard));
     control.shutdown_timeout(Duration::from_secs(2));
     tracing::info!("stopped");
     Ok(())
@@ -201,12 +204,16 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
 }
 
 fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGuard>), ServeError> {
+    let sampled = |log: AccessLogWriter| match settings::of_sampling(config) {
+        Some(sampling) => log.sampled(sampling),
+        None => log,
+    };
     match &config.access_log {
         AccessLog::Off => Ok((None, None)),
         AccessLog::Stdout => {
             let opened = AccessLogWriter::stdout();
             let (log, guard) = opened.map_err(ServeError::Runtime)?;
-            Ok((Some(log), Some(guard)))
+            Ok((Some(sampled(log)), Some(guard)))
         }
         AccessLog::File(path) => {
             let opened = AccessLogWriter::file(path).map_err(|source| ServeError::State {
@@ -215,7 +222,7 @@ fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGua
                 source,
             });
             let (log, guard) = opened?;
-            Ok((Some(log), Some(guard)))
+            Ok((Some(sampled(log)), Some(guard)))
         }
     }
 }

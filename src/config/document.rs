@@ -12,7 +12,8 @@ use super::brute_force::{self, BruteForce};
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
 use super::{
-    AccessLog, Config, Dialect, Forwarded, Listener, Purpose, authz, keeping, listeners, routes, store,
+    AccessLog, Config, Dialect, Forwarded, Listener, Purpose, access_log, authz, keeping, listeners, routes,
+    store, tracing,
     upstreams,
 };
 use crate::policy::signature::DEFAULT_MAX_SKEW;
@@ -35,6 +36,7 @@ pub(super) const KEYS: Keys = Keys {
         "forwarded",
         "cors",
         "access_log",
+        "tracing",
         "shutdown_grace",
         "outage",
         "signature_max_skew",
@@ -95,7 +97,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
         .or("publishable_outside_browser", OutsideBrowser::default(), |item| item.choice(&OUTSIDE_BROWSER));
     let forwarded = fields.or("forwarded", Forwarded::default(), |item| item.choice(&FORWARDED));
     let cors = fields.or("cors", Cors::default(), cors::read);
-    let access_log = fields.or("access_log", AccessLog::Stdout, read_access_log);
+    let access_log = fields.or("access_log", (AccessLog::Stdout, None), access_log::read);
+    let tracing = fields.optional("tracing", tracing::read);
     let shutdown_grace =
         fields.or("shutdown_grace", GRACE, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
     let outage_grace = fields.or("outage", OUTAGE_GRACE, read_outage);
@@ -114,6 +117,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
     let routes = routes::read(&fields, names.as_deref());
 
     let admin = admin?;
+    let (access_log, access_log_sampling) = access_log?;
     Ok(Config {
         path: path.to_owned(),
         state_dir: state_dir?,
@@ -134,7 +138,9 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
         outside_browser: outside_browser?,
         forwarded: forwarded?,
         cors: cors?,
-        access_log: access_log?,
+        access_log,
+        access_log_sampling,
+        tracing: tracing?,
         shutdown_grace: shutdown_grace?,
         outage_grace: outage_grace?,
         signature_max_skew: signature_max_skew?,
@@ -173,16 +179,5 @@ pub(super) fn read_networks(item: &Item<'_>) -> Read<Vec<IpNet>> {
         }
         let whole = network.trunc();
         Err(item.refuse(format!("{network} is an address within a network; did you mean {whole}?")))
-    })
-}
-
-fn read_access_log(item: &Item<'_>) -> Read<AccessLog> {
-    item.parse("stdout, off or file:PATH", |text| match text {
-        "stdout" => Some(AccessLog::Stdout),
-        "off" => Some(AccessLog::Off),
-        _ => {
-            let path = text.strip_prefix("file:").filter(|path| !path.is_empty());
-            path.map(|path| AccessLog::File(item.resolve(path)))
-        }
     })
 }

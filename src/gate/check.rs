@@ -14,7 +14,7 @@ use pingora::http::ResponseHeader;
 use super::decision::Decision;
 use super::facts::{Request, parse_address};
 use super::reply::{self, Failure, Rendered};
-use super::visit::{Verdict, Visit};
+use super::visit::{End, Verdict, Visit};
 use super::{Gate, Pass};
 use crate::policy::cost::Seen;
 use crate::policy::route::Route;
@@ -119,7 +119,7 @@ impl Gate {
             Err(denial) => self.refuse(denial, &mut visit),
         };
         let answer = self.finish(answer, &mut visit);
-        self.write_down(&visit, &method, answer.status().as_u16(), 0);
+        self.write_down(&visit, &method, End::unread(answer.status().as_u16()));
         Checked::Answer(answer)
     }
 
@@ -147,7 +147,7 @@ impl Gate {
             visit.stand_aside();
             return Checked::Forward(answer, Some(Box::new(Open { visit, method })));
         }
-        self.write_down(&visit, &method, answer.status().as_u16(), 0);
+        self.write_down(&visit, &method, End::unread(answer.status().as_u16()));
         Checked::Forward(answer, None)
     }
 
@@ -208,7 +208,7 @@ impl Gate {
             }
             charged = pass.charged();
         }
-        self.write_down(&visit, &method, status, 0);
+        self.write_down(&visit, &method, End::unread(status));
         charged
     }
 }

@@ -85,13 +85,15 @@ impl<'g> Judge<'g> {
         let in_body = trail.form.as_ref().and_then(Form::token);
         let presented = credential(request, &located.query_tokens, in_body);
         let presented = presented.map_err(|denial| self.invalid(denial, trail.client))?;
-        let policy = self.find_policy(&presented.token, trail.client).await?;
+        let found = self.find_policy(&presented.token, trail.client);
+        let policy = trail.waits.of("token look-up", found).await?;
         trail.policy = Some(policy.clone());
         trail.from_browser = from_browser(request, &presented);
         let now = Timestamp::now();
         let signed = asks_for_signature(&errand, &policy);
         let signature = if signed {
-            self.check_signature(request, &presented.token, &policy, errand.route, now).await
+            let checked = self.check_signature(request, &presented.token, &policy, errand.route, now);
+            trail.waits.of("signing keys", checked).await
         } else {
             Err(Denial::SignatureMissing)
         };
@@ -116,12 +118,13 @@ impl<'g> Judge<'g> {
                             return Ok(Decision::AwaitBody { most: errand.route.max_signed_body });
                         }
                     };
-                    self.signing.use_up(&verified, &policy, now).await?;
+                    trail.waits.of("signature use", self.signing.use_up(&verified, &policy, now)).await?;
                 }
                 match located.own {
                     None => {
                         let key = idempotency_key(request, &policy, &trail.wire)?;
-                        Pass::take(self.meter, &policy, permit, &errand, key).await.map(Decision::Pass)
+                        let taken = Pass::take(self.meter, &policy, permit, &errand, key);
+                        trail.waits.of("credits", taken).await.map(Decision::Pass)
                     }
                     Some(endpoint) => {
                         let desk = self.desk(trail.client);

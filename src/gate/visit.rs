@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
+use pingora::proxy::Session;
 
 use super::held::Place;
 use super::leash::{Connector, Leash};
 use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
+use super::traced::{Traced, Waits};
 use crate::policy::route::{Rewrite, Route};
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
-use crate::telemetry::JsonLine;
+use crate::telemetry::{JsonLine, TraceId, TraceParent};
 
 /// What was learned of a request, kept also when it is refused, for its log line and for CORS.
 #[derive(Default)]
@@ -29,6 +31,8 @@ pub(super) struct Trail {
     pub(super) form: Option<Form>,
     /// It was most likely made by a browser.
     pub(super) from_browser: bool,
+    /// What its decision waited for.
+    pub(super) waits: Waits,
 }
 
 impl Trail {
@@ -84,6 +88,8 @@ pub struct Visit {
     pub(super) late: Option<Late>,
     /// By which the upstream's connection can be let go of, where the response may be a stream.
     pub(super) leash: Option<Arc<Leash>>,
+    /// The trace it is part of, where requests are traced.
+    pub(super) traced: Option<Box<Traced>>,
     active: Active,
 }
 
@@ -131,6 +137,7 @@ impl Visit {
             bytes_out: 0,
             late: None,
             leash: None,
+            traced: None,
         }
     }
 
@@ -142,6 +149,26 @@ impl Visit {
     /// How long the gate itself took until then; that a client is slow to send its body is not its doing.
     pub(super) fn judged_in(&self, decided: Instant) -> Duration {
         decided.duration_since(self.started).saturating_sub(self.held.unwrap_or_default())
+    }
+
+    /// Its name as a number.
+    pub(super) fn ulid(&self) -> ulid::Ulid {
+        ulid::Ulid::from_string(&self.request_id).unwrap_or_default()
+    }
+
+    /// The trace it is part of: where requests are not traced, the one that its client names.
+    pub(super) fn trace_id(&self, session: &Session) -> Option<TraceId> {
+        match &self.traced {
+            Some(traced) => Some(traced.context.trace),
+            None => TraceParent::find(&session.req_header().headers).map(|parent| parent.trace),
+        }
+    }
+
+    /// By which it is decided whether it gets a log line: the same for all of a trace, unless a client could choose it.
+    pub(super) fn sampling_key(&self) -> u64 {
+        let context =
+            self.traced.as_ref().map(|traced| &traced.context).filter(|context| context.named_by_us);
+        context.map_or_else(|| TraceId::of_request(self.ulid()), |context| context.trace).random_part()
     }
 
     /// The request's own name, which the client, the upstream and the log share.
@@ -187,6 +214,9 @@ impl Visit {
 
     /// Tells the log which server was chosen.
     pub fn note_server(&mut self, server: Arc<str>) {
+        if let Some(traced) = &mut self.traced {
+            traced.choose(server.clone());
+        }
         self.server = Some(server);
         self.tries += 1;
     }
@@ -207,9 +237,27 @@ impl Visit {
     }
 }
 
+/// What is told of a request besides its visit.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// The status sent; 0: none.
+    pub(super) status: u16,
+    pub(super) bytes_in: u64,
+    pub(super) now: Instant,
+    pub(super) trace: Option<TraceId>,
+}
+
+impl End {
+    /// Of a request that another proxy has: its body and its trace are not ours.
+    pub(super) fn unread(status: u16) -> Self {
+        Self { status, bytes_in: 0, now: Instant::now(), trace: None }
+    }
+}
+
 /// One line of the access log. Everything in it is ours, from a closed set, or passed a strict grammar; the target,
-/// the headers and the body are not in it (law 7).
-pub(super) fn log_line(visit: &Visit, method: &Method, status: u16, bytes_in: u64, now: Instant) -> Vec<u8> {
+/// the headers and the body are not in it (law 7). `part` tells for which part of requests like it the line stands.
+pub(super) fn log_line(visit: &Visit, method: &Method, end: End, part: f64) -> Vec<u8> {
+    let End { status, bytes_in, now, trace } = end;
     let pass = match &visit.verdict {
         Verdict::Passed(pass) => Some(pass),
         _ => None,
@@ -219,6 +267,12 @@ pub(super) fn log_line(visit: &Visit, method: &Method, status: u16, bytes_in: u6
     let mut line = JsonLine::new();
     line.text("time", &jiff::Timestamp::now().to_string());
     line.text("request_id", &visit.request_id);
+    if let Some(trace) = trace {
+        line.text("trace_id", &trace.to_string());
+    }
+    if part < 1.0 {
+        line.part("sample", part);
+    }
     line.address("client", visit.trail.client);
     line.text("method", method_name(method));
     line.maybe("route", visit.trail.route_name());

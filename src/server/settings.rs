@@ -1,12 +1,13 @@
 //! From the configuration's words to those of the rooms it sets up.
 
+use crate::config::{AccessLogSampling, RedisTopology, RedisUrl, Secret, Server, TraceParents};
 use crate::config::{Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded};
-use crate::config::{RedisTopology, RedisUrl, Server};
 use crate::gate::reply::Dialect;
 use crate::gate::{CorsSettings, DirectorySettings, Forwarded, GuessLimit, Settings};
 use crate::store::Retention;
 use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
+use crate::telemetry::{LogSampling, Parents, TracerSettings};
 
 /// What the gate is told.
 pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
@@ -44,6 +45,32 @@ fn node_name(config: &Config) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let listener = config.listeners.first().map(|listener| listener.address.to_string());
     format!("{}/{}", host.trim(), listener.unwrap_or_default())
+}
+
+/// How requests are traced, if they are.
+pub(super) fn of_tracing(config: &Config) -> Option<TracerSettings> {
+    let tracing = config.tracing.as_ref()?;
+    let header = |(name, value): &(String, Secret)| (name.clone(), value.expose().to_owned());
+    Some(TracerSettings {
+        url: tracing.url.clone(),
+        headers: tracing.headers.iter().map(header).collect(),
+        timeout: tracing.timeout,
+        sample: tracing.sample,
+        parents: match tracing.parents {
+            TraceParents::Trusted => Parents::Trusted,
+            TraceParents::Always => Parents::Always,
+            TraceParents::Never => Parents::Never,
+        },
+        service_name: tracing.service_name.clone(),
+        instance: node_name(config),
+        client_address: tracing.client_address,
+    })
+}
+
+/// Which requests get a line in the access log; `None`: all.
+pub(super) fn of_sampling(config: &Config) -> Option<LogSampling> {
+    let AccessLogSampling { sample, refused, errors, slow } = config.access_log_sampling?;
+    Some(LogSampling { part: sample, refused, errors, slow })
 }
 
 /// How long a store keeps things.

@@ -56,6 +56,13 @@ impl JsonLine {
         self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
+    /// A part of one.
+    pub fn part(&mut self, name: &str, part: f64) {
+        self.name(name);
+        // Writing into memory does not fail, and JSON knows no number that is none.
+        let _ = write!(self.0, "{}", if part.is_finite() { part } else { 0.0 });
+    }
+
     /// A time in milliseconds, to the microsecond.
     pub fn millis(&mut self, name: &str, time: std::time::Duration) {
         self.name(name);

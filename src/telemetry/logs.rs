@@ -10,13 +10,18 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::EnvFilter;
 
+use super::repeats::Limited;
+use super::sampling::{Ended, LogSampling};
+
 /// Starts the event log on standard error. `TOLLGATE_LOG` filters it, as in `debug` or `tollgate::store=trace`.
 ///
 /// Pingora writes its own messages through the `log` crate, with request lines in them, and so tokens. They are not
-/// bridged into this log: what matters of them, the gate says itself without secrets (law 7).
+/// bridged into this log: what matters of them, the gate says itself without secrets (law 7). Warnings that repeat are
+/// written only so often.
 pub fn start_events() {
     let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let events = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
+    let events =
+        tracing_subscriber::fmt().with_writer(Limited::new(io::stderr)).with_ansi(false).with_target(false);
     // A second start in one process (two servers in a test) keeps the first log.
     let _ = events.with_env_filter(filter).try_init();
 }
@@ -37,12 +42,16 @@ struct Shared {
     waiting: Mutex<Waiting>,
     end: Condvar,
     dropped: AtomicUsize,
+    left_out: AtomicUsize,
 }
 
 /// Writes the access log without making requests wait: a request appends its line to a buffer, and one thread writes
 /// the buffer now and then, so that many lines cost one system call and no request wakes anybody.
 #[derive(Clone)]
-pub struct AccessLogWriter(Arc<Shared>);
+pub struct AccessLogWriter {
+    shared: Arc<Shared>,
+    sampling: Option<LogSampling>,
+}
 
 /// Keeps the log's writer thread alive; dropping it writes out what is left.
 pub struct LogGuard {
@@ -66,15 +75,33 @@ impl AccessLogWriter {
         let theirs = shared.clone();
         let name = "access-log".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn(move || write_all(&theirs, writer))?;
-        Ok((Self(shared.clone()), LogGuard { shared, thread: Some(thread) }))
+        Ok((Self { shared: shared.clone(), sampling: None }, LogGuard { shared, thread: Some(thread) }))
+    }
+
+    /// The same log, with only a part of its lines.
+    #[must_use]
+    pub fn sampled(mut self, sampling: LogSampling) -> Self {
+        self.sampling = Some(sampling);
+        self
+    }
+
+    /// Whether a request gets a line, and for which part of all requests like it that line stands; `None`: it gets
+    /// none, and is counted as left out.
+    pub fn choose(&self, ended: &Ended) -> Option<f64> {
+        let Some(sampling) = &self.sampling else { return Some(1.0) };
+        let part = sampling.choose(ended);
+        if part.is_none() {
+            self.shared.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        part
     }
 
     /// Hands one line over. When the writer cannot keep up, lines are dropped and counted, requests do not wait.
     pub fn write(&self, line: &[u8]) {
-        let mut waiting = self.0.waiting.lock();
+        let mut waiting = self.shared.waiting.lock();
         if waiting.lines.len() + line.len() > MOST_WAITING {
             drop(waiting);
-            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         waiting.lines.extend_from_slice(line);
@@ -82,7 +109,12 @@ impl AccessLogWriter {
 
     /// How many lines were dropped so far.
     pub fn dropped(&self) -> usize {
-        self.0.dropped.load(Ordering::Relaxed)
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many lines were left out by sampling so far.
+    pub fn left_out(&self) -> usize {
+        self.shared.left_out.load(Ordering::Relaxed)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod browser;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod evidence;
 pub(crate) mod gate;
 pub(crate) mod installed;

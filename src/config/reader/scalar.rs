@@ -118,6 +118,16 @@ impl Item<'_> {
         number.ok_or_else(|| self.refuse_scalar(&expected, &scalar, ""))
     }
 
+    /// A part of one: `0`, `0.01`, `1`.
+    pub(in crate::config) fn part(&self) -> Read<f64> {
+        let expected = "a number from 0 to 1 such as 0.01";
+        let scalar = self.scalar(expected)?;
+        let plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let number = Some(scalar.text.as_str()).filter(|_| !scalar.quoted).filter(plain);
+        let number = number.and_then(|text| text.parse().ok()).filter(|part| (0.0..=1.0).contains(part));
+        number.ok_or_else(|| self.refuse_scalar(expected, &scalar, ""))
+    }
+
     /// `true` or `false`.
     pub(in crate::config) fn boolean(&self) -> Read<bool> {
         let expected = "true or false";

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    AccessLog, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader, MetricsAccess,
-    RedisTopology, Server, StoreUrl, TlsFiles, WeightedServer,
+    AccessLog, AccessLogSampling, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader,
+    MetricsAccess, RedisTopology, Server, StoreUrl, TlsFiles, TraceParents, WeightedServer,
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
@@ -132,6 +132,16 @@ fn reads_every_key() {
     assert_eq!(config.cors.allow_headers, ["accept", "x-custom-*"]);
     assert_eq!(config.cors.max_age, Duration::ZERO);
     assert_eq!(config.access_log, AccessLog::File("tests/config/good/logs/access.log".into()));
+    let slow = Some(Duration::from_secs(2));
+    let sampling = AccessLogSampling { sample: 0.25, refused: false, errors: true, slow };
+    assert_eq!(config.access_log_sampling, Some(sampling));
+    let tracing = config.tracing.as_ref().expect("tracing");
+    assert_eq!(tracing.url, "https://collector.internal:4318/base/v1/traces");
+    assert_eq!((tracing.sample, tracing.parents, tracing.client_address), (1.0, TraceParents::Always, false));
+    assert_eq!((tracing.service_name.as_str(), tracing.timeout), ("edge", Duration::from_millis(500)));
+    let headers: Vec<_> =
+        tracing.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(headers, [("x-api-key", "s3cret-value")]);
     assert_eq!(config.shutdown_grace, Duration::from_mins(1));
     assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
     assert_eq!(config.reclaim_window, Duration::from_mins(90));
@@ -214,6 +224,27 @@ fn reads_care(upstream: &super::super::Upstream) {
     assert_eq!((upstream.http2, upstream.max_requests), (true, Some(1000)));
     assert_eq!(upstream.resolve_interval, Duration::from_mins(1));
     assert_eq!(upstream.request_timeout, Some(Duration::from_mins(2)));
+}
+
+#[test]
+fn reads_tracing_and_a_sampled_log_with_their_defaults() {
+    let minimal = fs::read_to_string("tests/config/good/minimal.yaml").expect("a good file");
+    let read =
+        |more: &str| parse(&format!("{more}\n{minimal}"), Path::new("any.yaml"), &env).expect("a good file");
+    let plain = read("");
+    assert!(plain.tracing.is_none() && plain.access_log_sampling.is_none());
+    let tracing = read("tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}").tracing.expect("tracing");
+    assert_eq!(tracing.url, "http://127.0.0.1:4318/v1/traces");
+    assert_eq!(
+        (tracing.sample, tracing.parents, tracing.client_address),
+        (0.01, TraceParents::Trusted, true)
+    );
+    assert_eq!((tracing.service_name.as_str(), tracing.timeout), ("tollgate", Duration::from_secs(10)));
+    assert!(tracing.headers.is_empty());
+    let sampled = read("access_log: {sample: 0.5}");
+    let expected = AccessLogSampling { sample: 0.5, refused: true, errors: true, slow: None };
+    assert_eq!((sampled.access_log, sampled.access_log_sampling), (AccessLog::Stdout, Some(expected)));
+    assert_eq!(read("access_log: {to: off, sample: 1}").access_log, AccessLog::Off);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use prometheus::{Error, Gauge, IntCounter, IntGauge, IntGaugeVec, Registry};
 
+use super::super::repeats::left_out;
+use super::super::traces::SpanCounts;
 use super::register::{Register, advance, set};
 
 /// How the node stands.
@@ -37,6 +39,10 @@ pub struct NodeState {
     pub epoch: u64,
     /// Access log lines dropped since the start.
     pub log_lines_dropped: u64,
+    /// Access log lines left out by sampling since the start.
+    pub log_lines_left_out: u64,
+    /// What became of spans since the start.
+    pub spans: SpanCounts,
 }
 
 /// The metrics that show it.
@@ -57,11 +63,19 @@ pub(super) struct NodeMetrics {
     epoch: IntGauge,
     pub(super) nodes: IntGaugeVec,
     log_lines_dropped: IntCounter,
+    log_lines_left_out: IntCounter,
+    events_left_out: IntCounter,
+    spans: [IntCounter; 3],
 }
 
 impl NodeMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, Error> {
         let make = Register(registry);
+        let spans = make.counters(
+            "tollgate_trace_spans_total",
+            "Spans by what became of them: exported, dropped (the queue was full), failed (the collector did not take them)",
+            &["outcome"],
+        )?;
         let nodes = make.gauges(
             "tollgate_nodes",
             "Nodes of the fleet as this one sees it: living or silent",
@@ -107,6 +121,15 @@ impl NodeMetrics {
             silence: make.level("tollgate_store_silence_seconds", "How long ago the store last answered")?,
             epoch: make.gauge("tollgate_epoch", "Every change up to this one is in force on this node")?,
             nodes,
+            spans: ["exported", "dropped", "failed"].map(|outcome| spans.with_label_values(&[outcome])),
+            log_lines_left_out: make.counter(
+                "tollgate_access_log_lines_left_out_total",
+                "Access log lines left out by sampling",
+            )?,
+            events_left_out: make.counter(
+                "tollgate_log_events_left_out_total",
+                "Warnings that repeated themselves and were not written",
+            )?,
             log_lines_dropped: make.counter(
                 "tollgate_access_log_lines_dropped_total",
                 "Access log lines dropped because the log could not keep up",
@@ -134,6 +157,16 @@ impl NodeMetrics {
         if let Some(silence) = state.silence {
             self.silence.set(silence.as_secs_f64());
         }
-        advance(&self.log_lines_dropped, state.log_lines_dropped);
+        let SpanCounts { exported, dropped, failed } = state.spans;
+        for (counter, figure) in self.spans.iter().zip([exported, dropped, failed]) {
+            advance(counter, figure);
+        }
+        for (counter, figure) in [
+            (&self.log_lines_dropped, state.log_lines_dropped),
+            (&self.log_lines_left_out, state.log_lines_left_out),
+            (&self.events_left_out, left_out()),
+        ] {
+            advance(counter, figure);
+        }
     }
 }

@@ -132,7 +132,7 @@ impl TraceParent {
 }
 
 /// The `tracestate` of a request as one value; `None`: there is none, or it is not well formed, or holds a token.
-pub fn find_tracestate(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn find_tracestate(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut state = Vec::new();
     for value in headers.get_all(TRACESTATE) {
         if !state.is_empty() {
@@ -233,13 +233,26 @@ mod tests {
         };
         let (long, too_long) = ("v".repeat(256), "v".repeat(257));
         let many = |count: usize| (0..count).map(|at| format!("k{at}=v")).collect::<Vec<_>>().join(",");
-        for good in ["a=b", "0@x=1 2", "a/b-c*d_e=!", "a=b, c=d", "a=b,,c=d", &format!("a={long}"), &many(32)] {
+        for good in ["a=b", "0@x=1 2", "a/b-c*d_e=!", "a=b, c=d", "a=b,,c=d", &format!("a={long}"), &many(32)]
+        {
             assert_eq!(state(&[good]).as_deref(), Some(good), "{good}");
         }
         assert_eq!(state(&["a=b", "c=d"]).as_deref(), Some("a=b,c=d"));
         let token = format!("a=pk_{}", "0".repeat(32));
         for bad in [
-            "", "a", "=b", "a=", "A=b", "a=b=c", "a=b,a=c", "a b=c", "_a=b", &format!("a={too_long}"), &many(33), &token, ",",
+            "",
+            "a",
+            "=b",
+            "a=",
+            "A=b",
+            "a=b=c",
+            "a=b,a=c",
+            "a b=c",
+            "_a=b",
+            &format!("a={too_long}"),
+            &many(33),
+            &token,
+            ",",
         ] {
             assert_eq!(state(&[bad]), None, "{bad}");
         }
