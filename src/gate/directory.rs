@@ -53,6 +53,39 @@ struct Entry {
     generation: u64,
 }
 
+/// The digests that lead to one token: its present value's, and after a rotation former ones'. Most have one, and many are
+/// in memory.
+enum Digests {
+    One(TokenDigest),
+    More(Vec<TokenDigest>),
+}
+
+impl Digests {
+    fn all(&self) -> &[TokenDigest] {
+        match self {
+            Self::One(digest) => std::slice::from_ref(digest),
+            Self::More(digests) => digests,
+        }
+    }
+
+    fn add(&mut self, digest: TokenDigest) {
+        if !self.all().contains(&digest) {
+            *self = Self::More(self.all().iter().copied().chain([digest]).collect());
+        }
+    }
+
+    /// Forgets those that are of no use any more. Whether any is left.
+    fn retain(&mut self, useful: impl Fn(&TokenDigest) -> bool) -> bool {
+        match self {
+            Self::One(digest) => useful(digest),
+            Self::More(digests) => {
+                digests.retain(useful);
+                !digests.is_empty()
+            }
+        }
+    }
+}
+
 type Answer = Result<Arc<Policy>, Denial>;
 
 /// Finds policies for the gate.
@@ -62,8 +95,7 @@ pub(super) struct Directory {
     runtime: Handle,
     known: Cache<TokenDigest, Entry>,
     unknown: Cache<TokenDigest, Instant>,
-    /// Which digests lead to a token: its present value and, after a rotation, former ones.
-    digests: Mutex<HashMap<TokenId, Vec<TokenDigest>>>,
+    digests: Mutex<HashMap<TokenId, Digests>>,
     flights: Mutex<HashMap<TokenDigest, watch::Receiver<Option<Answer>>>>,
     fences: Mutex<HashMap<TokenId, (u64, Instant)>>,
     generation: AtomicU64,
@@ -225,15 +257,9 @@ impl Directory {
         let mut digests = self.digests.lock();
         // The index follows the cache: what was evicted is dropped from it when it has grown well past it.
         if digests.len() > self.settings.policies.saturating_mul(2) {
-            digests.retain(|_, known| {
-                known.retain(|digest| self.known.peek(digest).is_some());
-                !known.is_empty()
-            });
+            digests.retain(|_, known| known.retain(|digest| self.known.peek(digest).is_some()));
         }
-        let known = digests.entry(policy.id.clone()).or_default();
-        if !known.contains(&digest) {
-            known.push(digest);
-        }
+        digests.entry(policy.id.clone()).or_insert(Digests::One(digest)).add(digest);
         self.known.insert(digest, Entry { policy: policy.clone(), generation });
         self.learned.fetch_add(1, Ordering::AcqRel);
     }
@@ -249,8 +275,9 @@ impl Directory {
             let fence = fences.entry(token.clone()).or_insert((0, now));
             *fence = (fence.0.max(version), now);
         }
-        for digest in self.digests.lock().remove(token).unwrap_or_default() {
-            self.known.remove(&digest);
+        let digests = self.digests.lock().remove(token);
+        for digest in digests.iter().flat_map(Digests::all) {
+            self.known.remove(digest);
         }
         self.learned.fetch_add(1, Ordering::AcqRel);
         // It may be a new token, or a new value, that somebody tried too early.

@@ -22,7 +22,7 @@ use super::line::Line;
 use crate::ledger::Standing;
 use crate::ledger::idempotency::{Bounds, Key, Memory, Opened, Payment};
 use crate::ledger::journal::{Journal, Recovered};
-use crate::ledger::purse::{Draw, Micros};
+use crate::ledger::purse::{Draw, IDLE, Micros};
 use crate::policy::{Credits, DatasetId, Denial, Operation, Policy, Pool, TokenId};
 use crate::store::NodeId;
 use crate::telemetry::Metrics;
@@ -32,6 +32,8 @@ mod purse_slot;
 mod refusals;
 mod tab;
 mod throttle;
+#[cfg(test)]
+mod weight;
 
 use purse_slot::{Cell, Drawn, Outcome, PurseSlot};
 use refusals::Refusals;
@@ -115,6 +117,19 @@ impl Meter {
         }
     }
 
+    /// Forgets purses that nobody uses and nothing lies in.
+    fn forget_idle(&self) {
+        let now = self.now();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_idle(now, IDLE));
+            let few = shard.len() * 2;
+            if shard.capacity() > few * 2 {
+                shard.shrink_to(few);
+            }
+        }
+    }
+
     fn slots(&self) -> Vec<Arc<PurseSlot>> {
         self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
@@ -150,9 +165,8 @@ impl Meter {
     }
 
     async fn draw(self: &Arc<Self>, slot: &Arc<PurseSlot>, cost: u64) -> Result<(Ulid, Standing), Denial> {
-        let deadline = Instant::now() + RECALL + self.patience;
+        let mut listening = None;
         loop {
-            let mut outcome = slot.outcomes();
             let cut = self.line.is_cut();
             match slot.draw(cost, self.now(), cut) {
                 (Draw::Taken(lease), more) => {
@@ -168,12 +182,18 @@ impl Meter {
                     if cut {
                         return Err(Denial::StoreUnavailable);
                     }
+                    // Looks once more after it began to listen, so that nothing is missed.
+                    let listened = listening.is_some();
+                    let listen = || (slot.outcomes(), Instant::now() + RECALL + self.patience);
+                    let (outcome, deadline) = listening.get_or_insert_with(listen);
                     if let Some(ask) = ask {
                         self.runtime.spawn(keeper::ask(self.clone(), slot.clone(), ask, true));
                     }
+                    if listened {
+                        self.wait(slot, cost, outcome, *deadline).await?;
+                    }
                 }
             }
-            self.wait(slot, cost, &mut outcome, deadline).await?;
         }
     }
 

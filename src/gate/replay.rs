@@ -1,8 +1,10 @@
 //! The memory of used signatures, as this node asks for it.
 //!
-//! Owns how checks share calls to the store. While calls are under way the next checks gather; a call takes all that
-//! wait, up to [`BATCH`]. So a lone check goes out at once, and under load a round trip is shared by as many as came in
-//! its time. The store decides ([`crate::store::Store::remember_signatures`]): exactly one use of a signature is let
+//! Owns how checks share calls to the store. While a call is under way the next checks gather; a call takes all that wait,
+//! up to [`BATCH`]. A lone check goes out at once. Where several shared a call there is load, and the next call waits a
+//! moment longer for more ([`GATHER`]): otherwise each signed request would be a call of its own, and what that costs the
+//! machine delays unsigned requests, too. A call that is late holds nobody up: the next ones do not wait for it. The store
+//! decides ([`crate::store::Store::remember_signatures`]): exactly one use of a signature is let
 //! through in the fleet, none is forgotten early, and a full memory refuses.
 //!
 //! Cost of a signed request: one place in one call. With Redis that is one `EVALSHA` for each second of `x-iex-date` in
@@ -15,7 +17,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -29,8 +31,12 @@ use crate::store::{Remembered, Sighting, Store, StoreError};
 
 /// Checks that share a call at most.
 const BATCH: usize = 256;
-/// Calls under way at once.
+/// Calls under way at once: more than one where a full call waits, or the last one is late.
 const FLIGHTS: usize = 4;
+/// How long checks gather after a call that several shared.
+const GATHER: Duration = Duration::from_millis(1);
+/// A call that is under way for so long is late.
+const LATE: Duration = Duration::from_millis(5);
 /// Checks that wait for a call at most; more than that and the store is no help any more.
 const WAITING: usize = 100_000;
 /// How much longer than needed a signature is remembered: by so much the clocks of two nodes may differ.
@@ -49,12 +55,22 @@ struct Check {
 struct Queue {
     waiting: VecDeque<Check>,
     flights: usize,
+    /// When the last call began.
+    called_at: Option<Instant>,
+}
+
+impl Queue {
+    fn needs_flight(&self) -> bool {
+        let late = || self.called_at.is_some_and(|at| at.elapsed() >= LATE);
+        self.flights == 0 || (self.flights < FLIGHTS && (self.waiting.len() >= BATCH || late()))
+    }
 }
 
 /// Lets each signature through once.
 pub(super) struct Replay {
     ask: Box<dyn Fn(AccountId, Vec<Sighting>) -> Asked + Send + Sync>,
     patience: Duration,
+    gather: Duration,
     runtime: Handle,
     queue: Mutex<Queue>,
     /// Names uses: random bits of this run, then a number.
@@ -71,12 +87,13 @@ impl Replay {
                 line.call("remember_signatures", |store| remember(store, &account, &sightings)).await
             })
         };
-        Self::asking(Box::new(ask), patience, runtime)
+        Self::asking(Box::new(ask), patience, GATHER, runtime)
     }
 
     fn asking(
         ask: Box<dyn Fn(AccountId, Vec<Sighting>) -> Asked + Send + Sync>,
         patience: Duration,
+        gather: Duration,
         runtime: Handle,
     ) -> Arc<Self> {
         let mut bits = [0; 8];
@@ -84,7 +101,7 @@ impl Replay {
         let _ = getrandom::fill(&mut bits);
         let run = u64::from_be_bytes(bits);
         let (queue, uses) = (Mutex::default(), AtomicU64::new(1));
-        Arc::new(Self { ask, patience, runtime, queue, run, uses })
+        Arc::new(Self { ask, patience, gather, runtime, queue, run, uses })
     }
 
     /// Lets a signature through, if it was not used before. By the gate's clock, as the signature was verified.
@@ -123,8 +140,9 @@ impl Replay {
             return Err(Denial::StoreUnavailable);
         }
         queue.waiting.push_back(Check { account, sighting, answer });
-        if queue.flights < FLIGHTS {
+        if queue.needs_flight() {
             queue.flights += 1;
+            queue.called_at = Some(Instant::now());
             let flight = Flight { replay: self.clone(), ended: false };
             drop(queue);
             self.runtime.spawn(flight.run());
@@ -150,6 +168,7 @@ impl Replay {
                 break;
             }
         }
+        queue.called_at = Some(Instant::now());
         batch
     }
 }
@@ -168,7 +187,11 @@ impl Flight {
                 Some(first) => {
                     let sightings = batch.iter().map(|check| check.sighting).collect();
                     let answers = (self.replay.ask)(first.account.clone(), sightings).await;
+                    let (shared, full) = (batch.len() > 1, batch.len() == BATCH);
                     answer(batch, answers);
+                    if shared && !full {
+                        tokio::time::sleep(self.replay.gather).await;
+                    }
                 }
                 None => self.end(),
             }

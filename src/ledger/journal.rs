@@ -113,6 +113,9 @@ impl JournalError {
     }
 }
 
+/// Room for so many leases is always kept.
+const ROOM: usize = 1_024;
+
 /// A cell to count in. Cheap to clone; counting is lock-free and makes no system call.
 ///
 /// Charge only while the lease is open: what is charged after [`Journal::cells`] was read for its settlement is not in
@@ -143,37 +146,42 @@ struct Known {
     entry: LeaseEntry,
     /// The lease's own record.
     home: Place,
-    /// By data set.
-    cells: HashMap<String, Vec<Counted>>,
+    /// In the order of data set, operation and hour. Most leases have one, and many leases may be open.
+    cells: Vec<Counted>,
 }
 
 struct Counted {
+    dataset: Box<str>,
     operation: Operation,
     hour: i64,
     place: Arc<Place>,
 }
 
+impl Counted {
+    fn key(&self) -> (&str, Operation, i64) {
+        (&self.dataset, self.operation, self.hour)
+    }
+}
+
 impl Known {
-    fn find(&self, dataset: &str, operation: Operation, hour: i64) -> Option<CellRef> {
-        let mut counted = self.cells.get(dataset)?.iter();
-        let found = counted.find(|cell| cell.operation == operation && cell.hour == hour)?;
-        Some(CellRef(found.place.clone()))
+    /// Where a cell is, or would be.
+    fn find(&self, dataset: &str, operation: Operation, hour: i64) -> Result<usize, usize> {
+        self.cells.binary_search_by(|cell| cell.key().cmp(&(dataset, operation, hour)))
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let cell = |dataset: &String, counted: &Counted| {
+        let cell = |counted: &Counted| {
             let (requests, credits, bytes) = counted.place.counts();
             let (operation, hour) = (counted.operation, counted.hour);
-            Cell { dataset: dataset.clone(), operation, hour, requests, credits, bytes }
+            Cell { dataset: counted.dataset.to_string(), operation, hour, requests, credits, bytes }
         };
-        let cells = self.cells.iter().flat_map(|(dataset, all)| all.iter().map(move |c| cell(dataset, c)));
-        cells.collect()
+        self.cells.iter().map(cell).collect()
     }
 
     /// The steps that take the lease's records out of the files. From the first on the lease counts as forgotten; a start
     /// after a kill between two of them finishes it.
     fn way_out(&self) -> impl Iterator<Item = (&Place, fn(&Place))> {
-        let cells = self.cells.values().flatten().map(|counted| counted.place.as_ref());
+        let cells = self.cells.iter().map(|counted| counted.place.as_ref());
         let mark: (&Place, fn(&Place)) = (&self.home, Place::mark_settled);
         let retired = cells.chain([&self.home]).map(|place| (place, Place::retire as fn(&Place)));
         std::iter::once(mark).chain(retired)
@@ -229,15 +237,20 @@ impl Journal {
     ) -> Result<CellRef, JournalError> {
         let Books { leases, shelf } = &mut *self.books.lock();
         let known = known(leases, shelf, Cow::Borrowed(entry))?;
-        if let Some(cell) = known.find(dataset, operation, hour) {
-            return Ok(cell);
-        }
+        let at = match known.find(dataset, operation, hour) {
+            Ok(at) => {
+                return known.cells.get(at).map(|cell| CellRef(cell.place.clone())).ok_or(JournalError::Full);
+            }
+            Err(at) => at,
+        };
         let words = record::cell_words(entry.lease, dataset, operation, hour);
         let place = Arc::new(shelf.place(&words.ok_or(JournalError::TooLong)?)?);
         // Before the cell can be charged: a cell that is missed later is known to be missing.
         known.home.count_cell();
-        let cells = known.cells.entry(dataset.to_owned()).or_default();
-        cells.push(Counted { operation, hour, place: place.clone() });
+        if known.cells.is_empty() {
+            known.cells.reserve_exact(1);
+        }
+        known.cells.insert(at, Counted { dataset: dataset.into(), operation, hour, place: place.clone() });
         Ok(CellRef(place))
     }
 
@@ -254,8 +267,13 @@ impl Journal {
 
     /// The store has settled a lease: its records are free again.
     pub fn forget(&self, lease: Ulid) {
-        if let Some(known) = self.books.lock().leases.remove(&lease) {
+        let Books { leases, .. } = &mut *self.books.lock();
+        if let Some(known) = leases.remove(&lease) {
             known.way_out().for_each(|(place, step)| step(place));
+        }
+        // After many were open at once.
+        if leases.capacity() > ROOM && leases.len() < leases.capacity() / 8 {
+            leases.shrink_to(leases.len() * 2);
         }
     }
 }
@@ -270,7 +288,7 @@ fn known<'b>(
         Entry::Occupied(known) => Ok(known.into_mut()),
         Entry::Vacant(place) => {
             let home = shelf.place(&record::lease_words(&entry).ok_or(JournalError::TooLong)?)?;
-            Ok(place.insert(Known { entry: entry.into_owned(), home, cells: HashMap::new() }))
+            Ok(place.insert(Known { entry: entry.into_owned(), home, cells: Vec::new() }))
         }
     }
 }

@@ -232,6 +232,8 @@ impl Purse {
     pub fn granted(&mut self, lease: Ulid, granted: u64, ends: Micros, expires: Micros) {
         self.asking = false;
         if self.held.iter().all(|held| held.lease != lease) {
+            // Most purses hold one lease, and there may be many purses.
+            self.held.reserve_exact(1);
             self.held.push(Held {
                 lease,
                 granted,

@@ -45,7 +45,10 @@ impl DomainRules {
     /// Reads a list of rules. The error says which one, counted from 0, is wrong, and why.
     pub fn parse<'a>(rules: impl IntoIterator<Item = &'a str>) -> Result<Self, (usize, BadDomainRule)> {
         let read = |(at, text)| DomainRule::parse(text).map_err(|problem| (at, problem));
-        rules.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
+        let mut rules = rules.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+        // Many policies are in memory, most with one rule.
+        rules.shrink_to_fit();
+        Ok(Self(rules))
     }
 
     /// Reads rules separated by white space, as the console and the command line take them.

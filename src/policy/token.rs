@@ -139,32 +139,47 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-/// A token's public name: `tok_` and 26 characters of a ULID, so ids sort by age.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TokenId(String);
+/// The length of a token's public name.
+const ID_LENGTH: usize = 4 + ulid::ULID_LEN;
+
+/// A token's public name: `tok_` and 26 characters of a ULID, so ids sort by age. All are of one length and ASCII, so each
+/// is its own text: many of them are in memory.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId([u8; ID_LENGTH]);
 
 impl TokenId {
     /// Reads an id: `tok_` and 26 uppercase Crockford base-32 characters.
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("tok_")?;
         let upper = rest.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
-        (rest.len() == 26 && upper && ulid::Ulid::from_string(rest).is_ok()).then(|| Self(text.to_owned()))
+        (upper && ulid::Ulid::from_string(rest).is_ok()).then_some(())?;
+        Some(Self(text.as_bytes().try_into().ok()?))
     }
 
     /// The id that a ULID stands for.
     pub fn from_ulid(ulid: ulid::Ulid) -> Self {
-        Self(format!("tok_{ulid}"))
+        let mut id = *b"tok_00000000000000000000000000";
+        if let Some(Ok(rest)) = id.get_mut(4..).map(TryInto::<&mut [u8; ulid::ULID_LEN]>::try_into) {
+            ulid.array_to_str(rest);
+        }
+        Self(id)
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TokenId").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -27,8 +27,6 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::fro
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 /// The same, where it answers but cannot read a record.
 const UNREADABLE: Duration = Duration::from_secs(1);
-/// A purse that is empty for so long is forgotten.
-const FORGET: Micros = 10_000_000;
 
 fn micros(time: Duration) -> Micros {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
@@ -300,10 +298,7 @@ pub(super) async fn keep(meter: Weak<Meter>) {
         tokio::time::sleep(ROUND).await;
         let Some(meter) = meter.upgrade() else { return };
         tend(meter.clone(), meter.slots()).await;
-        let now = meter.now();
-        for shard in &meter.shards {
-            shard.lock().retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_idle(now, FORGET));
-        }
+        meter.forget_idle();
         round = round.wrapping_add(1);
         if round.is_multiple_of(REFUSALS_EVERY) {
             flush_refusals(&meter).await;

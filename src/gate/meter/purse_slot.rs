@@ -1,6 +1,6 @@
 //! One purse, shared by the requests that draw on it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -55,16 +55,34 @@ struct Books {
     at: jiff::Timestamp,
 }
 
+/// Where a lease counts.
+struct Page {
+    lease: Ulid,
+    /// The hour it counts in: seconds since the epoch, by the store's clock.
+    hour: i64,
+    /// By operation and data set, in this order.
+    cells: Vec<(Operation, Box<str>, CellRef)>,
+}
+
+impl Page {
+    /// Where a cell is, or would be.
+    fn find(&self, operation: Operation, dataset: &str) -> Result<usize, usize> {
+        let key = (operation, dataset);
+        self.cells.binary_search_by(|(operation, dataset, _)| (*operation, &**dataset).cmp(&key))
+    }
+}
+
+/// Kept small: each token in use has one, and most of them hold one lease with one cell.
 #[derive(Default)]
 struct State {
     purse: Purse,
     books: Books,
-    /// The hour each lease counts in: seconds since the epoch, by the store's clock.
-    hours: HashMap<Ulid, i64>,
-    cells: HashMap<(Ulid, Operation), HashMap<String, CellRef>>,
+    pages: Vec<Page>,
     /// Bytes whose lease was closed before they were out; they go with the next one.
-    bytes: HashMap<(String, Operation), u64>,
-    exhausted: Option<(u64, Denial, Micros)>,
+    bytes: BTreeMap<(Box<str>, Operation), u64>,
+    exhausted: Option<Box<(u64, Denial, Micros)>>,
+    /// Made when somebody waits for what comes of asking.
+    outcomes: Option<Box<watch::Sender<Outcome>>>,
     recalling: bool,
     /// Debts of responses that cost more than was in hand, for which the store has not been asked yet. Nobody draws
     /// meanwhile: a limit may be exceeded by one response's cost, not by one after the other.
@@ -79,7 +97,27 @@ impl State {
     /// Whether a refusal is remembered for whoever is short of that much, or asks ahead.
     fn is_hopeless(&self, short: Option<u64>, now: Micros) -> bool {
         let exhausted = self.exhausted.as_ref();
-        exhausted.is_some_and(|(need, _, until)| now < *until && short.unwrap_or(1) >= *need)
+        exhausted.is_some_and(|refusal| {
+            let (need, _, until) = &**refusal;
+            now < *until && short.unwrap_or(1) >= *need
+        })
+    }
+
+    /// Tells whoever waits what came of asking.
+    fn tell(&mut self, outcome: Outcome) {
+        if self.outcomes.as_ref().is_some_and(|outcomes| outcomes.receiver_count() == 0) {
+            self.outcomes = None;
+        }
+        if let Some(outcomes) = &self.outcomes {
+            outcomes.send_replace(outcome);
+        }
+    }
+
+    /// Tells whoever waits that there may be more now.
+    fn tell_of_more(&mut self) {
+        if let Some(outcomes) = &self.outcomes {
+            outcomes.send_if_modified(|outcome| matches!(outcome, Outcome::Changed));
+        }
     }
 }
 
@@ -89,7 +127,6 @@ pub(super) struct PurseSlot {
     token: TokenId,
     pool: Pool,
     state: Mutex<State>,
-    outcomes: watch::Sender<Outcome>,
 }
 
 /// What the store calls a lease of the journal.
@@ -100,7 +137,7 @@ pub(super) fn key_of(entry: LeaseEntry) -> LeaseKey {
 
 impl PurseSlot {
     pub(super) fn new(account: AccountId, token: TokenId, pool: Pool) -> Self {
-        Self { account, token, pool, state: Mutex::default(), outcomes: watch::Sender::new(Outcome::Changed) }
+        Self { account, token, pool, state: Mutex::default() }
     }
 
     pub(super) fn pool(&self) -> Pool {
@@ -125,7 +162,9 @@ impl PurseSlot {
 
     /// What comes of asking from now on.
     pub(super) fn outcomes(&self) -> watch::Receiver<Outcome> {
-        self.outcomes.subscribe()
+        let mut state = self.state.lock();
+        let outcomes = state.outcomes.get_or_insert_with(|| Box::new(watch::Sender::new(Outcome::Changed)));
+        outcomes.subscribe()
     }
 
     /// Draws `cost`, and says what to ask the store for; nothing while the line to it is cut.
@@ -166,8 +205,9 @@ impl PurseSlot {
 
     /// Some of what a response holds is not needed after all.
     pub(super) fn release(&self, lease: Ulid, credits: u64) {
-        self.state.lock().purse.release(lease, credits);
-        self.outcomes.send_if_modified(|outcome| matches!(outcome, Outcome::Changed));
+        let mut state = self.state.lock();
+        state.purse.release(lease, credits);
+        state.tell_of_more();
     }
 
     /// A response cost more than was in hand. Nobody draws until it is [`Self::covered`].
@@ -187,11 +227,9 @@ impl PurseSlot {
 
     /// The store counts a debt as leased, or has nothing left to count.
     pub(super) fn covered(&self) {
-        {
-            let mut state = self.state.lock();
-            state.uncovered = state.uncovered.saturating_sub(1);
-        }
-        self.outcomes.send_replace(Outcome::Changed);
+        let mut state = self.state.lock();
+        state.uncovered = state.uncovered.saturating_sub(1);
+        state.tell(Outcome::Changed);
     }
 
     /// Whether a lease is in hand still.
@@ -202,7 +240,7 @@ impl PurseSlot {
     /// The refusal that is remembered for whoever needs `cost`.
     pub(super) fn exhausted(&self, cost: u64, now: Micros) -> Option<Denial> {
         let state = self.state.lock();
-        let (need, denial, until) = state.exhausted.as_ref()?;
+        let (need, denial, until) = &**state.exhausted.as_ref()?;
         (now < *until && cost >= *need).then(|| denial.clone())
     }
 
@@ -217,11 +255,18 @@ impl PurseSlot {
     /// A lease was granted that was asked for at `asked_at`.
     pub(super) fn granted(&self, lease: Ulid, grant: &Grant, asked_at: Micros, life: Micros) {
         let micros = |wait: std::time::Duration| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        let mut state = self.state.lock();
         {
-            let mut state = self.state.lock();
             let ends = asked_at.saturating_add(micros(grant.valid_for));
             state.purse.granted(lease, grant.granted.0, ends, asked_at.saturating_add(life));
-            state.hours.insert(lease, period_start(Period::Hour, grant.at).as_second());
+            let hour = period_start(Period::Hour, grant.at).as_second();
+            match state.pages.iter_mut().find(|page| page.lease == lease) {
+                Some(page) => page.hour = hour,
+                None => {
+                    state.pages.reserve_exact(1);
+                    state.pages.push(Page { lease, hour, cells: Vec::new() });
+                }
+            }
             // Of what is leased, this node's own part is told from the purse.
             state.books = Books {
                 used: grant.used.0,
@@ -233,34 +278,30 @@ impl PurseSlot {
             state.exhausted = None;
             state.recalling = false;
         }
-        self.outcomes.send_replace(Outcome::Changed);
+        state.tell(Outcome::Changed);
     }
 
     /// Nothing was granted; `denial` for those who need `need`, none for an ask ahead.
     pub(super) fn refused(&self, denial: Option<(u64, Denial)>, now: Micros) {
-        let outcome = {
-            let mut state = self.state.lock();
-            state.purse.refused();
-            state.recalling = false;
-            match denial {
-                Some((need, denial)) => {
-                    state.exhausted = Some((need, denial.clone(), now + REMEMBER));
-                    Outcome::Denied { need, denial }
-                }
-                None => Outcome::Changed,
+        let mut state = self.state.lock();
+        state.purse.refused();
+        state.recalling = false;
+        let outcome = match denial {
+            Some((need, denial)) => {
+                state.exhausted = Some(Box::new((need, denial.clone(), now + REMEMBER)));
+                Outcome::Denied { need, denial }
             }
+            None => Outcome::Changed,
         };
-        self.outcomes.send_replace(outcome);
+        state.tell(outcome);
     }
 
     /// The store could not be asked.
     pub(super) fn unreachable(&self) {
-        {
-            let mut state = self.state.lock();
-            state.purse.refused();
-            state.recalling = false;
-        }
-        self.outcomes.send_replace(Outcome::Unavailable);
+        let mut state = self.state.lock();
+        state.purse.refused();
+        state.recalling = false;
+        state.tell(Outcome::Unavailable);
     }
 
     /// Where the token stands, with what this node has spent and holds.
@@ -295,11 +336,7 @@ impl PurseSlot {
         operation: Operation,
     ) -> Option<Cell> {
         let mut state = self.state.lock();
-        let known = state.cells.get(&(lease, operation)).and_then(|cells| cells.get(dataset)).cloned();
-        let reference = match known {
-            Some(reference) => reference,
-            None => self.make_cell(&mut state, journal, lease, dataset, operation)?,
-        };
+        let reference = self.make_cell(&mut state, journal, lease, dataset, operation)?;
         Some(Cell { reference, dataset: dataset.to_owned(), operation })
     }
 
@@ -311,11 +348,17 @@ impl PurseSlot {
         dataset: &str,
         operation: Operation,
     ) -> Option<CellRef> {
-        let hour = state.hours.get(&lease).copied()?;
-        match journal.cell(&self.entry(lease), dataset, operation, hour) {
+        let page = state.pages.iter_mut().find(|page| page.lease == lease)?;
+        let at = match page.find(operation, dataset) {
+            Ok(at) => return page.cells.get(at).map(|(_, _, reference)| reference.clone()),
+            Err(at) => at,
+        };
+        match journal.cell(&self.entry(lease), dataset, operation, page.hour) {
             Ok(reference) => {
-                let cells = state.cells.entry((lease, operation)).or_default();
-                cells.insert(dataset.to_owned(), reference.clone());
+                if page.cells.is_empty() {
+                    page.cells.reserve_exact(1);
+                }
+                page.cells.insert(at, (operation, dataset.into(), reference.clone()));
                 Some(reference)
             }
             Err(error) => {
@@ -330,9 +373,10 @@ impl PurseSlot {
     }
 
     pub(super) fn give_back(&self, lease: Ulid, cost: u64) {
-        self.state.lock().purse.give_back(lease, cost);
+        let mut state = self.state.lock();
+        state.purse.give_back(lease, cost);
         // Somebody may wait for just these.
-        self.outcomes.send_if_modified(|outcome| matches!(outcome, Outcome::Changed));
+        state.tell_of_more();
     }
 
     /// Counts bytes with their lease while it is open, else with the next one.
@@ -341,7 +385,7 @@ impl PurseSlot {
         if state.purse.leases().iter().any(|held| held.lease == lease && !held.busy) {
             cell.reference.add_bytes(bytes);
         } else {
-            *state.bytes.entry((cell.dataset.clone(), cell.operation)).or_default() += bytes;
+            *state.bytes.entry((cell.dataset.as_str().into(), cell.operation)).or_default() += bytes;
         }
     }
 
@@ -383,18 +427,15 @@ impl PurseSlot {
 
     /// The store has closed a lease.
     pub(super) fn settled(&self, lease: Ulid, spent: u64) {
-        {
-            let mut state = self.state.lock();
-            let held = state.purse.leases().iter().find(|held| held.lease == lease);
-            let granted = held.map_or(0, |held| held.granted);
-            state.books.used += spent;
-            state.books.free = state.books.free.map(|free| free + granted.saturating_sub(spent));
-            state.purse.settled(lease);
-            state.failing_since = None;
-            state.hours.remove(&lease);
-            state.cells.retain(|(known, _), _| *known != lease);
-        }
-        self.outcomes.send_replace(Outcome::Changed);
+        let mut state = self.state.lock();
+        let held = state.purse.leases().iter().find(|held| held.lease == lease);
+        let granted = held.map_or(0, |held| held.granted);
+        state.books.used += spent;
+        state.books.free = state.books.free.map(|free| free + granted.saturating_sub(spent));
+        state.purse.settled(lease);
+        state.failing_since = None;
+        state.pages.retain(|page| page.lease != lease);
+        state.tell(Outcome::Changed);
     }
 
     pub(super) fn shrunk(&self, lease: Ulid, keep: u64) {

@@ -19,8 +19,8 @@ use crate::ledger::{Cell, admit, count_in};
 use crate::policy::{Denial, Policy, RateLimit, TokenId};
 use crate::store::Paced;
 
-/// A throttle that was not used for so long is forgotten.
-const FORGET: Duration = Duration::from_secs(10);
+/// A throttle that was not used for so long is forgotten, if it says nothing any more.
+const FORGET: Duration = Duration::from_secs(1);
 /// Calls that one request makes at most, where what they bring is owed.
 const CALLS: u32 = 4;
 
@@ -39,7 +39,7 @@ struct State {
     asking: bool,
 }
 
-struct Slot {
+pub(super) struct Slot {
     state: Mutex<State>,
     /// The store has been asked.
     asked: Notify,
@@ -161,7 +161,7 @@ impl Throttle {
         self.alone(slot, rate)
     }
 
-    fn slot(&self, token: &TokenId) -> Arc<Slot> {
+    pub(super) fn slot(&self, token: &TokenId) -> Arc<Slot> {
         let mut slots = self.slots.lock();
         if let Some(slot) = slots.get(token) {
             return slot.clone();
@@ -217,9 +217,13 @@ impl Throttle {
     }
 
     pub(super) fn sweep(&self) {
-        let now = Instant::now();
-        let used = |slot: &Arc<Slot>| now.duration_since(slot.state.lock().last) < FORGET;
-        self.slots.lock().retain(|_, slot| Arc::strong_count(slot) > 1 || used(slot));
+        let (now, at) = (Instant::now(), jiff::Timestamp::now().as_microsecond());
+        let mut slots = self.slots.lock();
+        slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.state.lock().says_something(now, at));
+        let few = slots.len() * 2;
+        if slots.capacity() > few * 2 {
+            slots.shrink_to(few);
+        }
     }
 }
 
@@ -272,6 +276,12 @@ impl Slot {
 }
 
 impl State {
+    /// Whether a new throttle would not do as well.
+    fn says_something(&self, now: Instant, at: i64) -> bool {
+        let closed = self.closed_until.is_some_and(|until| now < until);
+        now.duration_since(self.last) < FORGET || now < self.good_until || closed || self.own.0 > at
+    }
+
     fn take(&mut self, fresh: bool) -> Option<Result<u32, Denial>> {
         let now = Instant::now();
         self.last = now;

@@ -58,7 +58,7 @@ fn replay(fake: &Arc<Fake>, gate: &Arc<Semaphore>, patience: Duration) -> Arc<Re
             Ok(sightings.iter().map(remember).collect())
         })
     };
-    Replay::asking(Box::new(ask), patience, Handle::current())
+    Replay::asking(Box::new(ask), patience, GATHER, Handle::current())
 }
 
 const LONG: Duration = Duration::from_mins(1);
@@ -120,7 +120,7 @@ async fn a_store_that_does_not_answer_is_told_as_such_and_uses_nothing_up() {
     let (fake, gate) = (Arc::new(Fake::default()), Arc::new(Semaphore::new(0)));
     let replay = replay(&fake, &gate, Duration::from_millis(20));
     let account = AccountId::default_account();
-    // These hold all calls; the one behind them waits in vain.
+    // These hold all calls, each begun since the one before is late; the one behind them waits in vain.
     for n in 0..=FLIGHTS {
         assert_eq!(replay.check(&account, &verified(n), now()).await, Err(Denial::StoreUnavailable));
     }
@@ -143,10 +143,33 @@ async fn refusals_of_the_store_reach_everybody_in_the_call() {
             let answers = answer.clone().map(|answer| vec![answer; sightings.len()]);
             Box::pin(async move { answers })
         };
-        let replay = Replay::asking(Box::new(ask), LONG, Handle::current());
+        let replay = Replay::asking(Box::new(ask), LONG, GATHER, Handle::current());
         let (account, first, second) = (AccountId::default_account(), verified(1), verified(2));
         let both =
             tokio::join!(replay.check(&account, &first, now()), replay.check(&account, &second, now()));
         assert_eq!(both, (Err(expected.clone()), Err(expected)));
     }
+}
+
+#[tokio::test]
+async fn after_a_shared_call_checks_gather_for_the_next_one() {
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let told = sizes.clone();
+    let ask = move |_: AccountId, sightings: Vec<Sighting>| -> Asked {
+        told.lock().push(sightings.len());
+        Box::pin(async move { Ok(vec![Remembered::New; sightings.len()]) })
+    };
+    let replay = Replay::asking(Box::new(ask), LONG, Duration::from_millis(300), Handle::current());
+    let account = AccountId::default_account();
+    let signatures: Vec<_> = (0..5).map(verified).collect();
+    let check = async |n: usize, after: u32| {
+        for _ in 0..after {
+            tokio::task::yield_now().await;
+        }
+        replay.check(&account, &signatures[n], now()).await
+    };
+    assert_eq!(tokio::join!(check(0, 0), check(1, 0)), (Ok(()), Ok(())));
+    // They come one after the other, each long after a call could have been made.
+    assert_eq!(tokio::join!(check(2, 10), check(3, 20), check(4, 30)), (Ok(()), Ok(()), Ok(())));
+    assert_eq!(*sizes.lock(), [2, 3]);
 }

@@ -20,7 +20,7 @@ use super::{Counted, JournalError, Known, LeaseEntry, SetAside};
 struct Found {
     /// Its own record, and whether it is settled; more than one is a sign of damage.
     homes: Vec<(LeaseEntry, Place, bool)>,
-    cells: Vec<(String, Counted)>,
+    cells: Vec<Counted>,
 }
 
 impl Found {
@@ -34,7 +34,7 @@ impl Found {
 
     fn places(&self) -> impl Iterator<Item = &Place> {
         // Cells first: the lease's own record says what the others are.
-        let cells = self.cells.iter().map(|(_, counted)| counted.place.as_ref());
+        let cells = self.cells.iter().map(|counted| counted.place.as_ref());
         cells.chain(self.homes.iter().map(|(_, home, _)| home))
     }
 
@@ -44,11 +44,8 @@ impl Found {
 
     fn into_known(mut self) -> Option<Known> {
         let (entry, home, _) = self.homes.pop()?;
-        let mut cells: HashMap<String, Vec<Counted>> = HashMap::new();
-        for (dataset, counted) in self.cells {
-            cells.entry(dataset).or_default().push(counted);
-        }
-        Some(Known { entry, home, cells })
+        self.cells.sort_by(|one, other| one.key().cmp(&other.key()));
+        Some(Known { entry, home, cells: self.cells })
     }
 }
 
@@ -159,8 +156,8 @@ fn take_in(leases: &mut HashMap<Ulid, Found>, identity: Identity, place: Place, 
             leases.entry(entry.lease).or_default().homes.push((entry, place, settled));
         }
         Identity::Cell { lease, dataset, operation, hour } => {
-            let counted = Counted { operation, hour, place: Arc::new(place) };
-            leases.entry(lease).or_default().cells.push((dataset, counted));
+            let counted = Counted { dataset: dataset.into(), operation, hour, place: Arc::new(place) };
+            leases.entry(lease).or_default().cells.push(counted);
         }
     }
 }

@@ -144,8 +144,13 @@ impl<'f> Reader<'f> {
     fn grants(&self) -> Result<Vec<Grant>, BadRecord> {
         let raw: Vec<RawGrant> = self.json("datasets")?;
         let grant = |raw: &RawGrant| Grant::new(&raw.dataset, raw.operations.iter().map(String::as_str));
-        let grants: Result<_, _> = raw.iter().map(grant).collect();
-        grants.map_err(|problem| BadRecord::new("datasets", format_args!("holds a bad grant: {problem}")))
+        let grants: Result<Vec<_>, _> = raw.iter().map(grant).collect();
+        // Many policies are in memory, most with one grant.
+        let shrunk = grants.map(|mut grants| {
+            grants.shrink_to_fit();
+            grants
+        });
+        shrunk.map_err(|problem| BadRecord::new("datasets", format_args!("holds a bad grant: {problem}")))
     }
 
     fn domains(&self) -> Result<DomainRules, BadRecord> {

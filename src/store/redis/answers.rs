@@ -133,10 +133,22 @@ pub(super) fn reserved(answer: Value) -> Result<Reserved, StoreError> {
     })
 }
 
-/// What `shrink.lua`, `settle.lua` and `session.lua` answer.
+/// What `settle.lua` answers to so many settlements: the first that could not be settled is told.
+pub(super) fn all_settled(answer: Value, settlements: usize) -> Result<(), StoreError> {
+    let Value::Array(answers) = answer else { return Err(strange("settle.lua")) };
+    if answers.len() != settlements {
+        return Err(strange("settle.lua"));
+    }
+    let settled =
+        |answer| words(answer, "settle.lua", |words| matches!(*words, ["settled" | "unknown"]).then_some(()));
+    // All are looked at, so that a strange one is not passed over.
+    answers.into_iter().map(settled).fold(Ok(()), Result::and)
+}
+
+/// What `shrink.lua` and `session.lua` answer.
 pub(super) fn done(answer: Value, script: &str) -> Result<(), StoreError> {
     words(answer, script, |words| match *words {
-        ["done" | "settled" | "unknown"] => Some(()),
+        ["done"] => Some(()),
         _ => None,
     })
 }

@@ -1,6 +1,6 @@
 //! Leases and throttles: how the calls of the seam become calls of scripts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::RedisStore;
 use super::answers::{self, strange};
-use super::link::{Again, Copies, Link};
+use super::link::{Again, Copies, Failure, Link};
 use super::topology::Way;
 use crate::ledger::lease::Reserved;
 use crate::ledger::pace::LONGEST_HOLD;
@@ -21,6 +21,11 @@ use crate::store::{LeaseKey, Paced, Reserve, Settlement, StoreError, UsageCell};
 
 /// How many calls go at once, so that each bunch stays within the timeout.
 const BUNCH: usize = 256;
+/// How many leases one call settles, and how many cells they have, if they are more than one: a script holds up all others
+/// while it runs.
+const SETTLED_AT_ONCE: (usize, usize) = (64, 512);
+/// How many such calls go at once.
+const CALLS: usize = 4;
 /// How many expired leases one sweep closes, so that others wait no longer than need be.
 const CLOSED_AT_ONCE: usize = 256;
 /// Connections for calls that wait for replicas. The server holds a connection still until the replicas have answered, so
@@ -73,6 +78,22 @@ fn drawn_on(key: &LeaseKey) -> String {
 /// Closes a lease, whether it was granted or not.
 fn closing(key: &LeaseKey) -> Settlement {
     Settlement { key: key.clone(), spent: Credits(0), cells: Vec::new() }
+}
+
+/// Parts settlements so that each part is one call.
+fn shares(settlements: &[Settlement]) -> impl Iterator<Item = &[Settlement]> {
+    let mut rest = settlements;
+    std::iter::from_fn(move || {
+        let (most, mut cells) = (SETTLED_AT_ONCE, 0);
+        let fits = |settlement: &&Settlement| {
+            cells += settlement.cells.len();
+            cells <= most.1
+        };
+        let count = rest.iter().take(most.0).take_while(fits).count().max(1);
+        let (share, left) = rest.split_at_checked(count)?;
+        rest = left;
+        Some(share)
+    })
 }
 
 fn micros(time: Duration) -> String {
@@ -139,55 +160,103 @@ impl RedisStore {
     pub(super) async fn run_settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
         let mut settled = Ok(());
         let of_one_account = settlements.chunk_by(|one, next| one.key.account == next.key.account);
-        for bunch in of_one_account.flat_map(|all| all.chunks(BUNCH)) {
-            let calls = bunch.iter().map(|settlement| self.settle_call(settlement)).collect();
-            let answers = self.link.run(&self.scripts.settle, calls, Again::Yes).await;
-            let answers = answers.map_err(|failure| failure.into_store_error("of a lease or a counter"))?;
-            for answer in answers {
-                settled = settled.and(answers::done(answer, "settle.lua"));
+        for of_account in of_one_account {
+            let Some(first) = of_account.first() else { continue };
+            let calls: Vec<&[Settlement]> = shares(of_account).collect();
+            for bunch in calls.chunks(CALLS) {
+                settled = settled.and(self.settle_bunch(&first.key.account, bunch).await?);
             }
         }
         settled
     }
 
-    fn settle_call(&self, settlement: &Settlement) -> Cmd {
+    /// Settles what several calls hold. The outer error: the server could not be asked.
+    async fn settle_bunch(
+        &self,
+        account: &AccountId,
+        bunch: &[&[Settlement]],
+    ) -> Result<Result<(), StoreError>, StoreError> {
+        let failed = |failure: Failure| failure.into_store_error("of a lease or a counter");
+        let calls = bunch.iter().map(|share| self.settle_call(account, share)).collect();
+        let answers = match self.link.run(&self.scripts.settle, calls, Again::Yes).await.map_err(failed) {
+            Ok(answers) => answers,
+            // A key of another type ends a whole call. Then each is asked for alone, so that it holds up none but itself.
+            Err(StoreError::Unreadable { .. }) => {
+                let mut settled = Ok(());
+                for one in bunch.iter().flat_map(|share| share.chunks(1)) {
+                    let call = vec![self.settle_call(account, one)];
+                    match self.link.run(&self.scripts.settle, call, Again::Yes).await.map_err(failed) {
+                        Ok(answers) => {
+                            for answer in answers {
+                                settled = settled.and(answers::all_settled(answer, one.len()));
+                            }
+                        }
+                        Err(error @ StoreError::Unreadable { .. }) => settled = settled.and(Err(error)),
+                        Err(error) => return Err(error),
+                    }
+                }
+                return Ok(settled);
+            }
+            Err(error) => return Err(error),
+        };
+        let each =
+            answers.into_iter().zip(bunch).map(|(answer, share)| answers::all_settled(answer, share.len()));
+        Ok(each.fold(Ok(()), Result::and))
+    }
+
+    /// The call for settlements of one account. What they count in together is named once.
+    fn settle_call(&self, account: &AccountId, settlements: &[Settlement]) -> Cmd {
+        let days = BTreeSet::from_iter(
+            settlements.iter().flat_map(|settlement| &settlement.cells).map(|cell| day_of(cell.hour)),
+        );
+        let mut keys = vec![self.keys.leases(account), self.keys.seen(account)];
+        let mut args =
+            vec![micros(CLOSED_FOR), micros(UNKNOWN_FOR), micros(self.retention.usage), self.clock_text()];
+        args.push(days.len().to_string());
+        for day in &days {
+            keys.extend([self.keys.active(account, *day), self.keys.sums_by_hour(account, *day)]);
+            keys.push(self.keys.sums_of_day(account, *day));
+            keys.extend(Names::ALL.map(|names| self.keys.sums_by_name(account, names, *day)));
+            keys.extend(Names::ALL.map(|names| self.keys.sums_of_month(account, names, *day)));
+            args.extend([(day + DAY).to_string(), month_of(*day).1.to_string()]);
+        }
+        args.push(settlements.len().to_string());
+        for settlement in settlements {
+            self.add_settlement(settlement, &days, &mut keys, &mut args);
+        }
+        self.scripts.settle.call(&keys, args)
+    }
+
+    fn add_settlement(
+        &self,
+        settlement: &Settlement,
+        days: &BTreeSet<i64>,
+        keys: &mut Vec<String>,
+        args: &mut Vec<String>,
+    ) {
         let Settlement { key, spent, cells } = settlement;
         let (account, token, pool) = (&key.account, &key.token, key.pool);
-        let mut keys = vec![
+        keys.extend([
             self.keys.lease(account, key.lease),
             self.keys.used_by_token(account, token, pool),
             self.keys.used_by_account(account, pool),
-            self.keys.leases(account),
-            self.keys.seen(account),
-        ];
+        ]);
         let last_second = last_second(cells.iter().map(|cell| cell.hour));
-        let mut args = vec![
-            drawn_on(key),
-            key.lease.0.to_string(),
-            token.to_string(),
-            spent.to_string(),
-            micros(CLOSED_FOR),
-            micros(UNKNOWN_FOR),
-            micros(self.retention.usage),
-            self.clock_text(),
-            last_second.map(|second| second.to_string()).unwrap_or_default(),
-        ];
-        let mut days: BTreeMap<i64, Vec<&UsageCell>> = BTreeMap::new();
+        args.extend([drawn_on(key), key.lease.0.to_string(), token.to_string(), spent.to_string()]);
+        args.push(last_second.map(|second| second.to_string()).unwrap_or_default());
+        let mut by_day: BTreeMap<i64, Vec<&UsageCell>> = BTreeMap::new();
         for cell in cells {
-            days.entry(day_of(cell.hour)).or_default().push(cell);
+            by_day.entry(day_of(cell.hour)).or_default().push(cell);
         }
-        for (day, cells) in days {
-            keys.extend([self.keys.cells(account, token.as_str(), day), self.keys.active(account, day)]);
-            keys.extend([self.keys.sums_by_hour(account, day), self.keys.sums_of_day(account, day)]);
-            keys.extend(Names::ALL.map(|names| self.keys.sums_by_name(account, names, day)));
-            keys.extend(Names::ALL.map(|names| self.keys.sums_of_month(account, names, day)));
-            args.extend([(day + DAY).to_string(), month_of(day).1.to_string(), cells.len().to_string()]);
+        args.push(by_day.len().to_string());
+        for (day, cells) in by_day {
+            keys.push(self.keys.cells(account, token.as_str(), day));
+            args.extend([(days.range(..=day).count()).to_string(), cells.len().to_string()]);
             for cell in cells {
                 args.extend(super::cells::cell_parts(pool, cell));
                 args.extend([cell.requests, cell.credits, cell.bytes].map(|number| number.to_string()));
             }
         }
-        self.scripts.settle.call(&keys, args)
     }
 
     pub(super) async fn run_renew(

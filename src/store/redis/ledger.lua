@@ -24,7 +24,7 @@ local function whole(written)
 end
 
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- The day, counted from the epoch, that begins the month around a day. Years are counted from the first of March, so
@@ -42,15 +42,15 @@ local function first_of_month(day)
 end
 
 -- When each period around a time began.
+local starts_of_hour = {}
 local function period_starts(now)
   local seconds = (now - math.fmod(now, 1000000)) / 1000000
-  local day = math.floor(seconds / 86400)
-  return {
-    hour = seconds - math.fmod(seconds, 3600),
-    day = day * 86400,
-    month = first_of_month(day) * 86400,
-    none = 0,
-  }
+  local hour = seconds - math.fmod(seconds, 3600)
+  if not starts_of_hour[hour] then
+    local day = math.floor(seconds / 86400)
+    starts_of_hour[hour] = { hour = hour, day = day * 86400, month = first_of_month(day) * 86400, none = 0 }
+  end
+  return starts_of_hour[hour]
 end
 
 -- Whole seconds until a period starts anew; nil: never.
@@ -96,42 +96,62 @@ local function parse_rate(rate, burst)
   }, false
 end
 
+-- The fields of a counter, in the order in which they are read and written.
+local COUNTER_FIELDS = {
+  'stranded',
+  'hour_start', 'hour_used', 'hour_leased',
+  'day_start', 'day_used', 'day_leased',
+  'month_start', 'month_used', 'month_leased',
+  'ever_start', 'ever_used', 'ever_leased',
+}
+
 -- Reads a counter; one that was never written is empty, and one from before there were leases has leased nothing. Nil: it
 -- cannot be read.
 local function read_counter(key)
-  local fields = redis.call('HGETALL', key)
-  local written = {}
-  for at = 1, #fields, 2 do
-    written[fields[at]] = fields[at + 1]
-  end
-  local function number(name, otherwise)
-    if not written[name] then return otherwise end
-    return whole(written[name]) or nil
+  local written = redis.call('HMGET', key, unpack(COUNTER_FIELDS))
+  local any, sound = false, true
+  for at = 1, #COUNTER_FIELDS do
+    any = any or written[at]
   end
   local nothing = nil
-  if #fields == 0 then nothing = 0 end
-  local counter = { stranded = number('stranded', 0) }
-  if not counter.stranded then return nil end
-  for _, period in ipairs(PERIODS) do
-    local slot = SLOT_OF[period]
-    local start, used = number(slot .. '_start', nothing), number(slot .. '_used', nothing)
-    local leased = number(slot .. '_leased', 0)
-    if not start or not used or not leased then return nil end
-    counter[period] = { start = start, used = used, leased = leased }
+  if not any and redis.call('EXISTS', key) == 0 then nothing = 0 end
+  local function number(at, otherwise)
+    local value = otherwise
+    if written[at] then value = whole(written[at]) end
+    sound = sound and value
+    return value
   end
-  return counter
+  -- What is written already is not written again.
+  local counter, before = { stranded = number(1, 0) }, {}
+  for at, period in ipairs(PERIODS) do
+    local first = at * 3 - 1
+    local start, used, leased = number(first, nothing), number(first + 1, nothing), number(first + 2, 0)
+    counter[period] = { start = start, used = used, leased = leased }
+    before[first], before[first + 1], before[first + 2] =
+      written[first] and start, written[first + 1] and used, written[first + 2] and leased
+  end
+  before[1] = written[1] and counter.stranded
+  counter.before = before
+  return sound and counter or nil
 end
 
 local function write_counter(key, counter)
-  local fields = { 'stranded', text(counter.stranded) }
-  for _, period in ipairs(PERIODS) do
-    local name, slot = SLOT_OF[period], counter[period]
-    for _, part in ipairs({ 'start', 'used', 'leased' }) do
-      table.insert(fields, name .. '_' .. part)
-      table.insert(fields, text(slot[part]))
+  local fields, before = {}, counter.before
+  local function put(at, number)
+    if before[at] ~= number then
+      local to = #fields
+      fields[to + 1], fields[to + 2] = COUNTER_FIELDS[at], text(number)
+      before[at] = number
     end
   end
-  redis.call('HSET', key, unpack(fields))
+  put(1, counter.stranded)
+  for at, period in ipairs(PERIODS) do
+    local slot, first = counter[period], at * 3 - 1
+    put(first, slot.start)
+    put(first + 1, slot.used)
+    put(first + 2, slot.leased)
+  end
+  if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
 end
 
 -- What was used, or is leased, in a period. A clock that steps back does not bring an older period, and its credits,

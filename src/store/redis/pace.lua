@@ -9,7 +9,9 @@
 
 local now, hold = clock(ARGV[3]), tonumber(ARGV[2])
 local token = redis.call('HMGET', KEYS[1], 'rate', 'burst')
-if redis.call('EXISTS', KEYS[1]) == 0 then return unreadable(KEYS[1], 'there is none') end
+if not token[1] and not token[2] and redis.call('EXISTS', KEYS[1]) == 0 then
+  return unreadable(KEYS[1], 'there is none')
+end
 if not token[1] then return unreadable(KEYS[1], '`rate` is missing') end
 if not token[2] then return unreadable(KEYS[1], '`burst` is missing') end
 local rate, bad_rate = parse_rate(token[1], token[2])

@@ -23,14 +23,15 @@ local lease, bad_lease = read_lease(KEYS[5], clock_now)
 if bad_lease then return unreadable(KEYS[5], 'it is not of its form') end
 if lease and (lease.state ~= 'open' or lease.drawn_on ~= ARGV[3]) then return { 'void' } end
 
+local function missing(key, field)
+  return unreadable(key, redis.call('EXISTS', key) == 0 and 'there is none' or '`' .. field .. '` is missing')
+end
 local limit_text = redis.call('HGET', KEYS[1], ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 0 then return unreadable(KEYS[1], 'there is none') end
-if not limit_text then return unreadable(KEYS[1], '`' .. ARGV[1] .. '` is missing') end
+if not limit_text then return missing(KEYS[1], ARGV[1]) end
 local limit, bad_limit = parse_limit(limit_text)
 if bad_limit then return unreadable(KEYS[1], '`' .. ARGV[1] .. '` is not a limit') end
 local budget_text = redis.call('HGET', KEYS[2], ARGV[2])
-if redis.call('EXISTS', KEYS[2]) == 0 then return unreadable(KEYS[2], 'there is none') end
-if not budget_text then return unreadable(KEYS[2], '`' .. ARGV[2] .. '` is missing') end
+if not budget_text then return missing(KEYS[2], ARGV[2]) end
 local budget, bad_budget = parse_limit(budget_text)
 if bad_budget then return unreadable(KEYS[2], '`' .. ARGV[2] .. '` is not a limit') end
 local by_token = read_counter(KEYS[3])
