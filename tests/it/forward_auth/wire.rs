@@ -22,6 +22,8 @@ const PRICES: &str = r#"
 /// A proxy's way to ask about a request of a client at 203.0.113.9.
 type Form = fn(&str, &str) -> Ask;
 
+type Headers<'h> = &'h [(&'h str, &'h str)];
+
 /// As nginx is told to.
 fn nginx(method: &str, target: &str) -> Ask {
     Ask::get("/authz")
@@ -89,7 +91,7 @@ async fn each_way_to_ask_gets_what_the_gate_s_own_proxy_would_tell() {
     let address = gate.token(json!({"allowed_domains": ["203.0.113.0/24"]})).await;
     let origin = ("Origin", "https://www.example.com");
     let preflight = [origin, ("Access-Control-Request-Method", "PUT")];
-    let refused: &[(&str, String, &[(&str, &str)], u16)] = &[
+    let refused: &[(&str, String, Headers<'_>, u16)] = &[
         ("GET", DATA.to_owned(), &[origin], 401),
         ("GET", good.on("/nowhere"), &[], 404),
         ("DELETE", good.on(DATA), &[], 403),
