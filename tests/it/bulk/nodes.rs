@@ -12,7 +12,7 @@ use crate::harness::redis_server::RedisServer;
 use crate::harness::upstream::Upstream;
 
 /// How many tokens are made.
-const MANY: usize = 700;
+const MANY: usize = 600;
 
 fn tollgate(gate: &Gate, folder: &tempfile::TempDir, args: &[&str]) -> Done {
     let mut command = command(folder.path(), args);
