@@ -43,7 +43,8 @@ async fn serve(mut stream: TcpStream) {
         let head = String::from_utf8_lossy(&head).into_owned();
         let which = head.split("lie=").nth(1).and_then(|rest| rest.split([' ', '&']).next());
         let lie = which.and_then(|which| which.parse().ok()).and_then(|which: usize| LIES.get(which));
-        let answer = lie.map_or("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhonest", |(_, answer, _)| answer);
+        let answer =
+            lie.map_or("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhonest", |(_, answer, _)| answer);
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
@@ -64,7 +65,10 @@ async fn what_an_upstream_says_too_much_is_nobodys_answer() {
     let token = gate.token(json!({})).await;
     for (which, (method, _, what)) in LIES.iter().enumerate() {
         let mut stream = TcpStream::connect(gate.address).await.expect("a connection");
-        let ask = format!("{method} {} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", token.on(&format!("/v1/free/x?lie={which}")));
+        let ask = format!(
+            "{method} {} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            token.on(&format!("/v1/free/x?lie={which}"))
+        );
         stream.write_all(ask.as_bytes()).await.expect("to send");
         let mut answer = Vec::new();
         // A body that the upstream leaves open ends with the client.

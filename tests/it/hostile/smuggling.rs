@@ -90,9 +90,9 @@ impl Scene {
             self.token.value
         );
         let reading = async {
-            while statuses(&answers).is_empty()
-                && stream.read_buf(&mut answers).await.is_ok_and(|read| read > 0)
-            {}
+            // Interim answers are not the answer: what comes before that is what a client must not send.
+            let answered = |answers: &[u8]| statuses(answers).iter().any(|status| *status >= 200);
+            while !answered(&answers) && stream.read_buf(&mut answers).await.is_ok_and(|read| read > 0) {}
             let _ = stream.write_all(probe.as_bytes()).await;
             while stream.read_buf(&mut answers).await.is_ok_and(|read| read > 0) {}
         };
