@@ -139,7 +139,7 @@ async fn pour(gate: &Gate, head: &str, most: usize) -> (String, usize) {
             () = listening => {}
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), both).await.expect("an end");
+    tokio::time::timeout(Duration::from_mins(1), both).await.expect("an end");
     (String::from_utf8_lossy(&answer).into_owned(), poured)
 }
 
@@ -187,7 +187,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), reading).await.expect("an answer");
+        tokio::time::timeout(Duration::from_mins(1), reading).await.expect("an answer");
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with(status), "{path}: {answer}");
     }
