@@ -103,7 +103,7 @@ pub(super) fn raw_target(session: &Session) -> Bytes {
     head.slice_ref(after_method.get(..end).unwrap_or_default())
 }
 
-/// Whether a request says in one way where it ends and whose it is ([`framing`]). Over HTTP/1 the bytes of its head are
+/// Whether a request says in one way where it ends and whose it is ([`framing::check`]). Over HTTP/1 the bytes of its head are
 /// looked at as well: of what stands there the parser before us has forgiven, or taken out, a part.
 pub(super) fn framing(session: &Session) -> Result<(), BadFraming> {
     let header = session.req_header();

@@ -233,6 +233,10 @@ mod tests {
             "X-Original-URL",
             "X-Rewrite-URL",
             "X-Request-Id",
+            "Content_Length",
+            "Transfer_Encoding",
+            "transfer_encoding",
+            "Proxy_Connection",
         ] {
             request.append_header(name, "x").unwrap();
         }

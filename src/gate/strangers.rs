@@ -116,10 +116,10 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: GuessLimit = GuessLimit { failures: 3, window: Duration::from_secs(60) };
+    const LIMIT: GuessLimit = GuessLimit { failures: 3, window: Duration::from_mins(1) };
 
     fn at(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+        text.parse().ok()
     }
 
     #[test]

@@ -116,11 +116,13 @@ fn is_host(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    type Lines = &'static [(&'static str, &'static str)];
+
     #[test]
     fn a_request_says_in_one_way_where_it_ends() {
         use BadFraming::{Both, Coding, Expectation, Host, Length};
         // (header lines beside a good Host, outcome)
-        let table: &[(&[(&str, &str)], Result<(), BadFraming>)] = &[
+        let table: &[(Lines, Result<(), BadFraming>)] = &[
             (&[], Ok(())),
             (&[("content-length", "0")], Ok(())),
             (&[("content-length", "42")], Ok(())),

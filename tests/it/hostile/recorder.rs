@@ -66,10 +66,6 @@ impl Recorder {
         self.heard.lock().clone()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.heard.lock().len()
-    }
-
     async fn serve(&self, stream: TcpStream) {
         let mut wire = Wire { stream, buffer: Vec::new() };
         loop {
