@@ -32,6 +32,7 @@ pub fn check(data: &[u8]) {
         signature_body: SignatureBody::Strict,
         max_signed_body: 1,
         keep_encoded_slash: separator.len() % 2 == 1,
+        rewrite: None,
     };
     let named = route.dataset.is_some();
     let table = RouteTable::new(vec![route]);
