@@ -534,7 +534,7 @@ impl Gate {
         self.metrics.ended(visit::method_name(method), status, bytes_in, visit.bytes_out);
         if let Some(log) = &self.access_log {
             let ended = Ended {
-                key: visit.sampling_key(),
+                key: if log.is_sampled() { visit.sampling_key() } else { 0 },
                 refused: matches!(visit.verdict, Verdict::Denied(_)),
                 failed: status == 0 || status >= 500 || visit.failure.is_some(),
                 took: now.duration_since(visit.started),

@@ -48,14 +48,13 @@ const PARENTS: [(&str, TraceParents); 3] =
 const SAMPLE: f64 = 0.01;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(1));
+const ADDRESS: &str = "an address such as http://127.0.0.1:4318";
 const PATH: &str = "/v1/traces";
 
 /// Reads `tracing`.
 pub(super) fn read(item: &Item<'_>) -> Read<Tracing> {
     let fields = item.fields(&KEYS, "a mapping such as `endpoint: http://127.0.0.1:4318`")?;
-    let url = fields
-        .require("endpoint", "an address such as http://127.0.0.1:4318")
-        .and_then(|item| item.try_parse("an address such as http://127.0.0.1:4318", parse_endpoint));
+    let url = fields.require("endpoint", ADDRESS).and_then(|item| read_endpoint(&item));
     let sample = fields.or("sample", SAMPLE, Item::part);
     let parents = fields.or("parent", TraceParents::default(), |item| item.choice(&PARENTS));
     let service_name = fields.or("service_name", "tollgate".to_owned(), |item| item.text("a name"));
@@ -73,14 +72,19 @@ pub(super) fn read(item: &Item<'_>) -> Read<Tracing> {
     })
 }
 
+fn read_endpoint(item: &Item<'_>) -> Read<String> {
+    // What stands before an @ may be a password, so it is not repeated.
+    if item.scalar(ADDRESS)?.text.contains('@') {
+        return Err(item.refuse("a user or password does not belong there; say it in `headers`"));
+    }
+    item.try_parse(ADDRESS, parse_endpoint)
+}
+
 /// The collector's base address, as `OTEL_EXPORTER_OTLP_ENDPOINT` has it, or that of its traces.
 fn parse_endpoint(text: &str) -> Result<String, &'static str> {
     let url = Url::parse(text).map_err(|_| "it is no URL")?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err("it must begin with http:// or https:// and name a host");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("a user or password does not belong there; say it in `headers`");
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("it has a query or a fragment");

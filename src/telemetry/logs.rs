@@ -85,6 +85,11 @@ impl AccessLogWriter {
         self
     }
 
+    /// Whether only a part of the lines is written.
+    pub fn is_sampled(&self) -> bool {
+        self.sampling.is_some()
+    }
+
     /// Whether a request gets a line, and for which part of all requests like it that line stands; `None`: it gets
     /// none, and is counted as left out.
     pub fn choose(&self, ended: &Ended) -> Option<f64> {

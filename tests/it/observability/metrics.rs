@@ -121,8 +121,6 @@ async fn counts_what_happens() {
         ("tollgate_upstream_responses_total{status=\"5xx\",upstream=\"datasets\"}", 1),
         ("tollgate_upstream_failures_total{failure=\"upstream_unavailable\",upstream=\"datasets\"}", 1),
         ("tollgate_credits_total{outcome=\"charged\",pool=\"core\"}", 4),
-        ("tollgate_token_lookups_total{outcome=\"absent\"}", 1),
-        ("tollgate_token_lookups_total{outcome=\"known_absent\"}", 1),
         ("tollgate_token_lookups_total{outcome=\"fetched\"}", 2),
         ("tollgate_store_line_cut", 0),
         ("tollgate_nodes{state=\"living\"}", 1),
@@ -134,6 +132,11 @@ async fn counts_what_happens() {
     for (line, expected) in table {
         wait_for(line, || async move { gate.metric(line).await == expected }).await;
     }
+    let lookups = async |outcome: &str| {
+        gate.metric(&format!("tollgate_token_lookups_total{{outcome=\"{outcome}\"}}")).await
+    };
+    // On a slow machine the second may come when the first is forgotten.
+    assert_eq!(lookups("absent").await + lookups("known_absent").await, 2);
     assert!(gate.metric("tollgate_response_bytes_total").await >= 300);
     assert!(gate.metric("tollgate_store_duration_seconds_count{operation=\"reserve\"}").await >= 2);
     assert!(gate.metric("process_resident_memory_bytes").await > 1 << 20);

@@ -269,7 +269,8 @@ async fn a_collector_that_takes_nothing_costs_spans_and_never_a_request() {
     wait_for("that to be said", || async { gate.events().contains("takes spans again") }).await;
 }
 
-#[tokio::test]
+// Stopping a gate blocks a thread, and the collector has to answer meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_to_be_sent_is_sent_at_the_stop() {
     let mut scene = Scene::begin("sample: 1", "").await;
     let ask = Ask::get(&scene.token.on(DATA)).header("traceparent", KEPT);
@@ -280,7 +281,7 @@ async fn what_waits_to_be_sent_is_sent_at_the_stop() {
 }
 
 /// What is written by hand is what the official classes read.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_official_classes_read_what_is_exported() {
     let mut scene = Scene::begin("sample: 1", "").await;
     let poor = scene.gate.token(limited(0)).await;
