@@ -8,9 +8,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::StatusCode;
 use ipnet::IpNet;
@@ -21,8 +22,8 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::ledger::journal::{Journal, JournalError};
-use crate::policy::route::{Route, RouteTable};
+use crate::ledger::journal::JournalError;
+use crate::policy::route::RouteTable;
 use crate::policy::signature::BodyDigest;
 use crate::policy::{AccountId, Denial, LeakedSecret, Note, OutsideBrowser, Policy, TokenId};
 use crate::store::seal::Sealer;
@@ -49,6 +50,8 @@ mod own;
 mod pass;
 mod replay;
 pub mod reply;
+mod rules;
+mod seat;
 mod signing;
 mod step;
 mod streams;
@@ -59,6 +62,7 @@ pub use directory::DirectorySettings;
 pub use forward::Forwarded;
 pub use leash::Connector;
 pub use pass::Pass;
+pub use rules::Rules;
 pub use visit::Visit;
 
 use decision::{Decision, Judge};
@@ -68,12 +72,12 @@ use line::Line;
 use memory::Memory;
 use meter::Meter;
 use metered::Metered;
-use own::Own;
 use reply::{Answer, Dialect, Failure};
+use seat::Seat;
 use signing::{Signing, SigningSettings};
 use step::Watch;
 use streams::Streams;
-use visit::{Active, Late, Trail, Verdict};
+use visit::{Late, Trail, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
@@ -122,8 +126,11 @@ pub enum GateError {
 
 /// The gate.
 pub struct Gate {
-    settings: Settings,
-    own: Own,
+    /// What new requests are judged by.
+    rules: ArcSwap<Rules>,
+    /// How long a request waits for the store.
+    patience: Duration,
+    node_name: String,
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     meter: Arc<Meter>,
@@ -133,7 +140,6 @@ pub struct Gate {
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
     node: NodeId,
-    routes: Vec<RouteMetrics>,
     no_route: RouteMetrics,
     epoch: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
@@ -141,6 +147,7 @@ pub struct Gate {
     runtime: Handle,
     marked: Mutex<std::collections::HashSet<TokenId>>,
     active: Arc<AtomicUsize>,
+    stopping: AtomicBool,
 }
 
 impl Gate {
@@ -153,17 +160,26 @@ impl Gate {
         access_log: Option<AccessLogWriter>,
         runtime: Handle,
     ) -> Result<Self, GateError> {
-        let node = identity::node(&settings.state_dir)?;
-        let (journal, recovered, aside) = Journal::open(&settings.state_dir.join("journal"), node.0)?;
-        for file in aside {
-            tracing::error!(path = %file.path.display(), why = %file.why, "a journal was set aside; it is not trusted");
-        }
+        Self::open_as(settings, store, metrics, access_log, runtime, false)
+    }
+
+    /// As [`Gate::open`]. `succeeds`: another process may have this `state_dir` still, and is about to hand over; what it
+    /// leaves is settled as soon as it has ended.
+    pub fn open_as(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        access_log: Option<AccessLogWriter>,
+        runtime: Handle,
+        succeeds: bool,
+    ) -> Result<Self, GateError> {
+        let Seat { node, journal, recovered, at } = Seat::take(&settings.state_dir, succeeds)?;
         let line = Arc::new(Line::new(store.clone(), metrics.clone()));
         runtime.spawn(Line::watch(Arc::downgrade(&line), AccountId::default_account()));
         let directory = Directory::new(line.clone(), settings.directory, runtime.clone());
         let patience = settings.directory.patience;
-        let journal = Arc::new(journal);
         let meter = Meter::start(line.clone(), metrics.clone(), journal, recovered, node, patience, &runtime);
+        runtime.spawn(seat::settle_others(settings.state_dir.clone(), at, Arc::downgrade(&meter)));
         let memory = settings
             .sealer
             .clone()
@@ -173,12 +189,8 @@ impl Gate {
             runtime.spawn(memory.clone().run(Arc::downgrade(&directory), Arc::downgrade(&line)));
         }
         let streams = Arc::new(Streams::new(line.clone(), runtime.clone(), settings.leaked_secret));
-        let signing = SigningSettings {
-            max_skew: settings.signature_max_skew,
-            patience,
-            grace: settings.directory.grace,
-        };
-        let room = held::Room::new(signing.max_skew);
+        let signing = SigningSettings { patience, grace: settings.directory.grace };
+        let room = held::Room::new();
         let signing = Signing::new(&line, signing, runtime.clone());
         let events = store.events();
         let watch = Watch {
@@ -195,14 +207,13 @@ impl Gate {
         };
         let epoch = watch.epoch.subscribe();
         runtime.spawn(watch.run(events));
-        let of_route = |route: &Route| metrics.of_route(route.path.as_str(), &route.upstream);
-        let routes = settings.routes.iter().map(of_route).collect();
         let no_route = metrics.of_route("none", "none");
         let marked = Mutex::default();
         let active = Arc::default();
         Ok(Self {
-            own: Own::new(settings.dialect, &settings.routes),
-            settings,
+            patience,
+            node_name: settings.node_name.clone(),
+            rules: ArcSwap::from_pointee(Rules::new(settings, &metrics)),
             store,
             directory,
             meter,
@@ -212,7 +223,6 @@ impl Gate {
             line,
             memory,
             node,
-            routes,
             no_route,
             epoch,
             metrics,
@@ -220,33 +230,35 @@ impl Gate {
             runtime,
             marked,
             active,
+            stopping: AtomicBool::new(false),
         })
     }
 
     /// Data sets that the routes name, for whoever grants them.
     pub fn grantable(&self) -> Vec<String> {
-        self.settings.routes.grantable()
+        self.rules.load().settings.routes.grantable()
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
     pub fn new_visit(&self) -> Visit {
-        Visit::new(Active::new(&self.active))
+        self.new_visit_by(self.rules())
     }
 
     /// The counters of a request's route.
-    fn counts(&self, visit: &Visit) -> &RouteMetrics {
+    fn counts<'v>(&'v self, visit: &'v Visit) -> &'v RouteMetrics {
         let at = visit.trail.route.as_ref().map(|(at, _)| *at);
-        at.and_then(|at| self.routes.get(at)).unwrap_or(&self.no_route)
+        at.and_then(|at| visit.rules.counts(at)).unwrap_or(&self.no_route)
     }
 
-    fn judge(&self) -> Judge<'_> {
-        let Self { settings, directory, meter, signing, line, own, .. } = self;
-        Judge { settings, directory, meter, signing, line, own }
+    fn judge<'g>(&'g self, rules: &'g Rules) -> Judge<'g> {
+        let Self { directory, meter, signing, line, patience, .. } = self;
+        let Rules { settings, own, .. } = rules;
+        Judge { settings, directory, meter, signing, line, own, patience: *patience }
     }
 
     /// What a refused client is told, with the limit that decided.
-    fn answer(&self, denial: &Denial, trail: &Trail) -> Answer {
-        let mut answer = reply::answer_in(self.settings.dialect, denial);
+    fn answer(denial: &Denial, rules: &Rules, trail: &Trail) -> Answer {
+        let mut answer = reply::answer_in(rules.dialect(), denial);
         if let (Some(policy), Some((_, route))) = (&trail.policy, &trail.route) {
             // What only the request or its response tells is not known here.
             let known = route.items.is_none() && !route.price.is_known_late();
@@ -258,13 +270,14 @@ impl Gate {
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        if self.settings.dialect == Dialect::Iex {
-            visit.trail.form = self.own.read_form(session).await;
+        if visit.rules.dialect() == Dialect::Iex {
+            visit.trail.form = visit.rules.own.read_form(session).await;
         }
         let mut decision = self.decide(session, visit, None).await;
         if let Ok(Decision::AwaitBody { most }) = decision {
             let began = Instant::now();
-            let body = self.room.hold(session, most).await?;
+            let longest = visit.rules.settings.signature_max_skew.saturating_mul(2);
+            let body = self.room.hold(session, most, longest).await?;
             visit.held = Some(began.elapsed());
             // All is judged again: while the body came the policy may have changed, and the signature grown old.
             decision = match body {
@@ -291,8 +304,9 @@ impl Gate {
             }
             Ok(Decision::Preflight(route)) => {
                 visit.verdict = Verdict::Preflight;
-                let headers = cors::allowed_headers(&self.settings.cors, &Request::read(session, &[]));
-                let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
+                let cors = &visit.rules.settings.cors;
+                let headers = cors::allowed_headers(cors, &Request::read(session, &[]));
+                let (methods, max_age) = (route.methods.allow(), cors.max_age);
                 let origin = visit.origin.as_ref();
                 reply::send_preflight(session, &methods, &headers, max_age, &visit.request_id, origin)
                     .await?;
@@ -308,13 +322,13 @@ impl Gate {
                 Ok(true)
             }
             Err(denial) => {
-                let answer = self.answer(&denial, &visit.trail);
+                let answer = Self::answer(&denial, &visit.rules, &visit.trail);
                 let unread = matches!(denial, Denial::BodyTooLarge { .. } | Denial::HeldBodiesFull);
                 let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
                 self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
                 let origin = visit.origin.as_ref();
-                reply::send(self.settings.dialect, session, &answer, &visit.request_id, origin).await?;
+                reply::send(visit.rules.dialect(), session, &answer, &visit.request_id, origin).await?;
                 if unread {
                     held::linger(session).await;
                 }
@@ -329,11 +343,12 @@ impl Gate {
         session: &Session,
         visit: &mut Visit,
         body: Option<&BodyDigest>,
-    ) -> std::result::Result<Decision<'_>, Denial> {
+    ) -> std::result::Result<Decision, Denial> {
         let target = facts::raw_target(session);
         let request = Request::read(session, &target);
         let page = request.page();
-        let decision = self.judge().decide(&request, &page, body, &mut visit.trail).await;
+        let judge = self.judge(&visit.rules);
+        let decision = judge.decide(&request, &page, body, &mut visit.trail).await;
         let policy = visit.trail.policy.as_deref();
         visit.origin = cors::allowed_origin(&request, &page, policy, visit.trail.client);
         decision
@@ -371,8 +386,9 @@ impl Gate {
         let sender =
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
-        let trusted = request.is_from(&self.settings.trusted_proxies);
-        forward::trace(upstream, &request, trusted, self.settings.forwarded)
+        let settings = &visit.rules.settings;
+        let trusted = request.is_from(&settings.trusted_proxies);
+        forward::trace(upstream, &request, trusted, settings.forwarded)
     }
 
     /// The response begins: charges or gives back, and writes the gate's headers.
@@ -403,7 +419,7 @@ impl Gate {
         }
         let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
         let rate = visit.trail.policy.as_deref().and_then(|policy| policy.rate_limit);
-        reply::credit_headers(self.settings.dialect, response, pass, rate)?;
+        reply::credit_headers(visit.rules.dialect(), response, pass, rate)?;
         response.insert_header("X-Request-Id", visit.request_id.as_str())?;
         cors::decorate(response, visit.origin.as_ref())
     }
@@ -496,7 +512,7 @@ impl Gate {
             return 0;
         }
         let answer = reply::answer_failure(failure);
-        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        let (dialect, origin) = (visit.rules.dialect(), visit.origin.as_ref());
         match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
             Ok(()) => answer.status,
             Err(_) => 0,
@@ -510,11 +526,11 @@ impl Gate {
         denial: crate::policy::Denial,
         visit: &mut Visit,
     ) -> u16 {
-        let answer = self.answer(&denial, &visit.trail);
+        let answer = Self::answer(&denial, &visit.rules, &visit.trail);
         let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
         self.meter.refused(token, denial.code());
         visit.verdict = Verdict::Denied(denial);
-        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        let (dialect, origin) = (visit.rules.dialect(), visit.origin.as_ref());
         match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
             Ok(()) => answer.status,
             Err(_) => 0,
@@ -533,6 +549,11 @@ impl Gate {
         let _ = tokio::time::timeout(patience, idle).await;
     }
 
+    /// Ends the streams that are open still, each with a word of farewell.
+    pub fn end_streams(&self) {
+        self.streams.end_all();
+    }
+
     /// Waits until all that was spent and given back has reached the store, at most for `patience`. How many
     /// settlements are left.
     pub async fn drain(&self, patience: Duration) -> u64 {
@@ -546,12 +567,12 @@ impl Gate {
 
     /// Takes this node's report back: it serves nobody any more, so no receipt has to wait for it.
     async fn say_farewell(&self) {
-        let (epoch, name) = (*self.epoch.borrow(), &self.settings.node_name);
+        let (epoch, name) = (*self.epoch.borrow(), &self.node_name);
         let report = NodeReport::new(self.node, epoch, self.meter.leased(), name);
         let account = AccountId::default_account();
         let told =
             self.line.call("report_node", |store| store.report_node(&account, &report, Duration::ZERO));
-        let _ = tokio::time::timeout(self.settings.directory.patience, told).await;
+        let _ = tokio::time::timeout(self.patience, told).await;
     }
 
     /// The epoch this gate acts by: every change up to it is in force here.

@@ -14,8 +14,10 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::gate::{Gate, Visit};
 
+mod setup;
 mod upstreams;
 
+pub use setup::{InForce, Setup};
 pub use upstreams::{HostHeader, Upstream, UpstreamError, UpstreamSettings, Upstreams};
 
 /// Connections that the gate may let go of are no others' to use.
@@ -26,24 +28,26 @@ const CONNECTING: std::time::Duration = std::time::Duration::from_secs(2);
 /// The proxy.
 pub struct Proxy {
     gate: Arc<Gate>,
-    upstreams: Upstreams,
+    setup: InForce,
 }
 
 /// One request's state: the gate's, and how often a server was tried.
 pub struct Journey {
     visit: Visit,
+    /// Where it may go; of the same configuration as what it is judged by.
+    setup: Arc<Setup>,
     tries: usize,
 }
 
 impl Proxy {
-    /// A proxy over a gate and its upstreams.
-    pub fn new(gate: Arc<Gate>, upstreams: Upstreams) -> Self {
-        Self { gate, upstreams }
+    /// A proxy over a gate and the setup in force.
+    pub fn new(gate: Arc<Gate>, setup: InForce) -> Self {
+        Self { gate, setup }
     }
 
-    fn upstream(&self, journey: &Journey) -> Result<&Upstream> {
+    fn upstream(journey: &Journey) -> Result<&Arc<Upstream>> {
         let name = journey.visit.upstream();
-        let found = name.and_then(|name| self.upstreams.get(name));
+        let found = name.and_then(|name| journey.setup.upstreams.get(name));
         found.ok_or_else(|| Error::explain(ErrorType::InternalError, "an admitted request has no upstream"))
     }
 }
@@ -53,7 +57,8 @@ impl ProxyHttp for Proxy {
     type CTX = Journey;
 
     fn new_ctx(&self) -> Journey {
-        Journey { visit: self.gate.new_visit(), tries: 0 }
+        let setup = self.setup.get();
+        Journey { visit: self.gate.new_visit_by(setup.rules.clone()), setup, tries: 0 }
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
@@ -61,7 +66,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        let (mut peer, server) = self.upstream(journey)?.pick()?;
+        let (mut peer, server) = Self::upstream(journey)?.pick()?;
         let patience = peer.options.connection_timeout.unwrap_or(CONNECTING);
         if let Some(connector) = journey.visit.connector(patience) {
             peer.options.custom_l4 = Some(Arc::new(connector));
@@ -79,7 +84,7 @@ impl ProxyHttp for Proxy {
         journey: &mut Journey,
     ) -> Result<()> {
         self.gate.upstream_request_filter(session, upstream, &mut journey.visit).await?;
-        self.upstream(journey)?.address_host(upstream, journey.visit.server())
+        Self::upstream(journey)?.address_host(upstream, journey.visit.server())
     }
 
     async fn response_filter(
@@ -88,6 +93,10 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         journey: &mut Journey,
     ) -> Result<()> {
+        if self.gate.is_stopping() {
+            // The last response on this connection, and it says so.
+            session.set_keepalive(None);
+        }
         self.gate.response_filter(session, response, &mut journey.visit).await
     }
 
@@ -123,7 +132,7 @@ impl ProxyHttp for Proxy {
         journey: &mut Journey,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let servers = self.upstream(journey).map_or(0, Upstream::len);
+        let servers = Self::upstream(journey).map_or(0, |upstream| upstream.len());
         error.set_retry(journey.tries < servers);
         error
     }

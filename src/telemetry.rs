@@ -7,7 +7,9 @@
 mod json_line;
 mod logs;
 mod metrics;
+mod reloads;
 
 pub use json_line::JsonLine;
 pub use logs::{AccessLogWriter, LogGuard, start_events};
 pub use metrics::{Metrics, RouteMetrics};
+pub use reloads::ReloadMetrics;

@@ -33,15 +33,15 @@ pub(super) async fn healthz(State(shared): State<Shared>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(health)).into_response()
 }
 
-/// Whether the node can do its work: the store answers within a second.
+/// Whether the node can do its work: it has started, is not about to stop, and the store answers within a second.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
     (status = 200, description = "It is ready.", body = Health),
-    (status = 503, description = "The store does not answer.", body = ProblemBody,
+    (status = 503, description = "It is starting or stopping, or the store does not answer.", body = ProblemBody,
      content_type = "application/problem+json"),
 ))]
 pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Response, Problem> {
     if !*shared.admin.started.borrow() {
-        let reason = "The node has not finished its start.";
+        let reason = "The node has not finished its start, or is about to stop.";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason)
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
             .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store")));

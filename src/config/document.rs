@@ -28,6 +28,7 @@ pub(super) const KEYS: Keys = Keys {
         "forwarded",
         "cors",
         "access_log",
+        "shutdown_delay",
         "shutdown_grace",
         "outage",
         "signature_max_skew",
@@ -82,6 +83,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let forwarded = fields.or("forwarded", Forwarded::default(), |item| item.choice(&FORWARDED));
     let cors = fields.or("cors", Cors::default(), cors::read);
     let access_log = fields.or("access_log", AccessLog::Stdout, read_access_log);
+    let shutdown_delay =
+        fields.or("shutdown_delay", Duration::ZERO, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
     let shutdown_grace =
         fields.or("shutdown_grace", GRACE, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
     let outage_grace = fields.or("outage", OUTAGE_GRACE, read_outage);
@@ -98,6 +101,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
 
     Ok(Config {
         path: path.to_owned(),
+        digest: String::new(),
+        files: Vec::new(),
         state_dir: state_dir?,
         threads: threads?,
         listeners: listeners?
@@ -114,6 +119,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         forwarded: forwarded?,
         cors: cors?,
         access_log: access_log?,
+        shutdown_delay: shutdown_delay?,
         shutdown_grace: shutdown_grace?,
         outage_grace: outage_grace?,
         signature_max_skew: signature_max_skew?,

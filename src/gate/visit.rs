@@ -11,6 +11,7 @@ use super::leash::{Connector, Leash};
 use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
+use super::rules::Rules;
 use crate::policy::route::Route;
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
 use crate::telemetry::JsonLine;
@@ -65,6 +66,8 @@ pub(super) enum Late {
 
 /// The per-request state of the gate: the `CTX`, or a part of it, of a `ProxyHttp`.
 pub struct Visit {
+    /// What it is judged by, to its end.
+    pub(super) rules: Arc<Rules>,
     pub(super) request_id: String,
     pub(super) started: Instant,
     pub(super) decided: Option<Instant>,
@@ -102,8 +105,9 @@ impl Drop for Active {
 }
 
 impl Visit {
-    pub(super) fn new(active: Active) -> Self {
+    pub(super) fn new(active: Active, rules: Arc<Rules>) -> Self {
         Self {
+            rules,
             _active: active,
             request_id: ulid::Ulid::generate().to_string(),
             started: Instant::now(),

@@ -117,17 +117,17 @@ impl Upstream {
 
 /// All upstreams by name.
 #[derive(Default)]
-pub struct Upstreams(BTreeMap<String, Upstream>);
+pub struct Upstreams(BTreeMap<String, Arc<Upstream>>);
 
 impl Upstreams {
     /// One upstream.
-    pub fn get(&self, name: &str) -> Option<&Upstream> {
+    pub fn get(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.0.get(name)
     }
 }
 
-impl FromIterator<(String, Upstream)> for Upstreams {
-    fn from_iter<I: IntoIterator<Item = (String, Upstream)>>(upstreams: I) -> Self {
+impl FromIterator<(String, Arc<Upstream>)> for Upstreams {
+    fn from_iter<I: IntoIterator<Item = (String, Arc<Upstream>)>>(upstreams: I) -> Self {
         Self(upstreams.into_iter().collect())
     }
 }

@@ -13,7 +13,7 @@ use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
 
 /// What the gate is told.
-pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
+pub(super) fn of(config: &Config, sealer: Option<Sealer>) -> Settings {
     Settings {
         routes: config.routes.clone(),
         dialect: match config.dialect {
@@ -38,7 +38,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
         },
         state_dir: config.state_dir.clone(),
         node_name: node_name(config),
-        sealer: Some(sealer),
+        sealer,
     }
 }
 

@@ -5,6 +5,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::reloads::ReloadMetrics;
 use crate::policy::{Credits, Denial, Pool};
 use crate::store::StoreError;
 
@@ -31,6 +32,7 @@ pub struct Metrics {
     log_lines_dropped: IntGauge,
     leased: IntGauge,
     policies: IntGauge,
+    reloads: ReloadMetrics,
 }
 
 /// The counters of each pool, looked up once.
@@ -131,6 +133,7 @@ impl Metrics {
             "Credits this node holds in open leases: what its customers lose at most if it never comes back",
         )?;
         let policies = gauge("tollgate_policies_known", "Policies in this node's memory")?;
+        let reloads = ReloadMetrics::register(&registry)?;
         Ok(Self {
             registry,
             requests,
@@ -145,7 +148,13 @@ impl Metrics {
             log_lines_dropped,
             leased,
             policies,
+            reloads,
         })
+    }
+
+    /// What is counted of reading the configuration anew.
+    pub fn reloads(&self) -> &ReloadMetrics {
+        &self.reloads
     }
 
     /// All of it in Prometheus's text format.

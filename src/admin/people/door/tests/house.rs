@@ -77,7 +77,7 @@ impl House {
             store: seam,
             account: account.id,
             explainer: Arc::new(NoGate),
-            datasets: Vec::new(),
+            datasets: Arc::new(Vec::new),
             metrics: Arc::new(String::new),
             started: tokio::sync::watch::channel(true).1,
             acts_by: tokio::sync::watch::channel(u64::MAX).1,
