@@ -209,14 +209,14 @@ impl Conductor {
         if !released {
             tracing::warn!("the store is held still; the new process tries for a while");
         }
-        let begun = successor.go().is_ok();
+        // If it has ended meanwhile, its next word says so.
+        let _ = successor.go();
         let Self { clock, signals, .. } = self;
         let word = clock.block_on(async {
             let word = tokio::time::timeout(START_WITH_STORE, successor.word());
             tokio::select! {
-                word = word, if begun => Some(word.unwrap_or(Word::Gone)),
+                word = word => Some(word.unwrap_or(Word::Gone)),
                 () = signals.stop() => None,
-                else => Some(Word::Gone),
             }
         });
         match word {

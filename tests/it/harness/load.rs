@@ -1,5 +1,5 @@
 //! A constant load that forgives nothing: kept connections, new connections and streams, without a single retry. What is
-//! not answered as it must be is a failure; what was delivered is counted by what each answer says it cost.
+//! not answered as it must be is a failure.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use super::client::{Answer, Ask, Connection};
 struct Counts {
     stop: AtomicBool,
     answers: AtomicU64,
-    credits: AtomicU64,
     streams: AtomicU64,
     closes: AtomicU64,
     failures: Mutex<Vec<String>>,
@@ -32,8 +31,6 @@ pub(crate) struct Load {
 pub(crate) struct Tally {
     /// Answers that came whole.
     pub(crate) answers: u64,
-    /// Credits of all that was delivered.
-    pub(crate) credits: u64,
     /// Streams that came whole.
     pub(crate) streams: u64,
     /// Answers that said they were the last on their connection.
@@ -42,7 +39,7 @@ pub(crate) struct Tally {
 }
 
 /// Events of each stream.
-const EVENTS: usize = 10;
+pub(crate) const EVENTS: usize = 10;
 
 impl Load {
     /// Asks for `target` on `kept` connections that are kept, and on new ones; and for streams of `stream`, whose events
@@ -85,7 +82,6 @@ impl Load {
         let counts = &self.counts;
         Tally {
             answers: read(&counts.answers),
-            credits: read(&counts.credits),
             streams: read(&counts.streams),
             closes: read(&counts.closes),
             failures: counts.failures.lock().clone(),
@@ -115,8 +111,6 @@ impl Counts {
                 return false;
             }
         };
-        let cost = answer.header("x-credits-used").and_then(|cost| cost.parse().ok()).unwrap_or(0);
-        self.credits.fetch_add(cost, Ordering::AcqRel);
         self.answers.fetch_add(1, Ordering::AcqRel);
         let closes = answer.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
         if closes {
@@ -166,7 +160,6 @@ async fn keep_streaming(counts: Arc<Counts>, address: SocketAddr, ask: Ask) {
         match answer {
             Ok(answer) if answer.text().matches("data: {\"price\"").count() == EVENTS => {
                 counts.streams.fetch_add(1, Ordering::AcqRel);
-                counts.credits.fetch_add(EVENTS as u64, Ordering::AcqRel);
             }
             Ok(answer) => counts.fail("a stream", &format!("{} {}", answer.status, answer.text())),
             Err(error) => counts.fail("a stream", &error),
