@@ -95,15 +95,12 @@ impl Instance {
     ) -> Result<Self, ServeError> {
         state::prepare(&config)?;
         let control = runtime("control", 2)?;
-        let upstreams = {
-            let _context = control.enter();
-            upstreams(&config, None)?
-        };
+        let metrics = Arc::new(Metrics::new()?);
+        let upstreams = upstreams(&config, None, &control)?;
         let data = Listening::bind(&config, sockets)?;
         let admin = config.admin.as_ref().map(|admin| sockets.listen("admin", admin.address)).transpose()?;
         let store = open_store(&control, &config, predecessor)?;
         let (access_log, log) = access_log(&config)?;
-        let metrics = Arc::new(Metrics::new()?);
         let gate = Arc::new(Gate::open_as(
             settings::of(&config, Some(state::sealer(&config)?)),
             store.clone(),
@@ -193,10 +190,8 @@ impl Instance {
     /// Puts a configuration in force, as far as that needs no new process. The keys for which it does.
     pub(super) fn take(&mut self, new: Config) -> Result<Vec<&'static str>, ServeError> {
         let fixed = change::fixed(&self.started, &new);
-        let upstreams = {
-            let _context = self.control.enter();
-            upstreams(&new, Some((&self.config, &self.in_force.get().upstreams)))?
-        };
+        let before = self.in_force.get();
+        let upstreams = upstreams(&new, Some((&self.config, &before.upstreams)), &self.control)?;
         let rules = self.gate.make_rules(settings::of(&new, None));
         self.in_force.replace(Setup { rules: rules.clone(), upstreams });
         self.gate.adopt(rules);
@@ -381,9 +376,14 @@ fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGua
     Ok((Some(log), Some(guard)))
 }
 
-/// The upstreams of a configuration. One that is as it was goes on as it is: with what it knows of its servers' health,
-/// and whose turn it is.
-fn upstreams(config: &Config, before: Option<(&Config, &Upstreams)>) -> Result<Upstreams, ServeError> {
+/// The upstreams of a configuration; their background work is on `control`. One that is as it was, and names no files,
+/// goes on as it is: with what it knows of its servers' health, and whose turn it is.
+fn upstreams(
+    config: &Config,
+    before: Option<(&Config, &Upstreams)>,
+    control: &Runtime,
+) -> Result<Upstreams, ServeError> {
+    let _context = control.enter();
     let build = |(name, upstream): (&String, &config::Upstream)| {
         let same = before
             .filter(|(old, _)| old.upstreams.get(name) == Some(upstream))

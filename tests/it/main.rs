@@ -32,4 +32,5 @@ mod signed;
 mod store_conformance;
 mod streaming;
 mod streams;
+mod supervised;
 mod upgrade;

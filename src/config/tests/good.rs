@@ -67,7 +67,7 @@ fn fills_in_every_default() {
         assert_eq!(config.cors.allows(header), allowed, "{header}");
     }
     assert_eq!(config.access_log, AccessLog::Stdout);
-    assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+    assert_eq!((config.shutdown_delay, config.shutdown_grace), (Duration::ZERO, Duration::from_secs(10)));
     assert_eq!(config.reclaim_window, Duration::from_hours(24));
     assert_eq!(config.usage_retention, Duration::from_hours(400 * 24));
     let upstream = &config.upstreams["datasets"];
@@ -115,7 +115,10 @@ fn reads_every_key() {
     assert_eq!(config.cors.allow_headers, ["accept", "x-custom-*"]);
     assert_eq!(config.cors.max_age, Duration::ZERO);
     assert_eq!(config.access_log, AccessLog::File("tests/config/good/logs/access.log".into()));
-    assert_eq!(config.shutdown_grace, Duration::from_mins(1));
+    assert_eq!(
+        (config.shutdown_delay, config.shutdown_grace),
+        (Duration::from_secs(5), Duration::from_mins(1))
+    );
     assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
     assert_eq!(config.reclaim_window, Duration::from_mins(90));
     assert_eq!(config.usage_retention, Duration::from_hours(31 * 24));
