@@ -134,7 +134,7 @@ fn node(store: Arc<dyn Store>) -> Router {
         store,
         account: account(),
         explainer: Arc::new(NoGate),
-        datasets: Vec::new(),
+        datasets: Arc::new(Vec::new),
         metrics: Arc::new(String::new),
         started: tokio::sync::watch::channel(true).1,
         acts_by: tokio::sync::watch::channel(u64::MAX).1,

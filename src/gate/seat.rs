@@ -86,7 +86,7 @@ pub(super) async fn settle_others(state_dir: PathBuf, mine: usize, meter: Weak<M
                 }
                 Err(GateError::Journal(JournalError::InUse(_))) => held.push(at),
                 Err(error) => {
-                    tracing::error!(%error, "what another process of this node left is not settled")
+                    tracing::error!(%error, "what another process of this node left is not settled");
                 }
             }
         }

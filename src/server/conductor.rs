@@ -17,9 +17,9 @@ use super::sockets::Sockets;
 use crate::config::Config;
 
 /// How long a new process may take until it serves, or waits for the store.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How long it may take to serve once it has the store: it reads a large one as a whole.
-const START_WITH_STORE: Duration = Duration::from_secs(180);
+const START_WITH_STORE: Duration = Duration::from_mins(3);
 
 /// What happens.
 enum Event {
@@ -43,12 +43,15 @@ pub(super) fn run(config: Config, pid_file: Option<PathBuf>) -> Result<(), Serve
     let files = Files::new(files_of(&config));
     let instance = Instance::start(config, &mut sockets, predecessor.as_ref())?;
     sockets.drop_unused();
-    let _pid_file = pid_file.map(|path| {
-        let failed =
-            |source| ServeError::State { what: "cannot write the pid file", path: path.clone(), source };
-        PidFile::write(path.clone()).map_err(failed)
-    });
-    let _pid_file = _pid_file.transpose()?;
+    // Kept to the end, when the file goes.
+    let _pid_file = match pid_file {
+        None => None,
+        Some(path) => Some(PidFile::write(path.clone()).map_err(|source| ServeError::State {
+            what: "cannot write the pid file",
+            path,
+            source,
+        })?),
+    };
     if let Some(predecessor) = predecessor {
         predecessor.say_ready();
         tracing::info!(pid = std::process::id(), "took over from the process before");
@@ -96,8 +99,7 @@ impl Conductor {
                     tracing::info!("stopped");
                     return Ok(());
                 }
-                Event::Signal(Wish::Reload) => self.reload(&mut instance),
-                Event::FilesChanged => self.reload(&mut instance),
+                Event::Signal(Wish::Reload) | Event::FilesChanged => self.reload(&mut instance),
                 Event::Signal(Wish::Upgrade) if successor.is_some() => {
                     tracing::warn!("an upgrade is under way already");
                 }

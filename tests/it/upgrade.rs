@@ -82,22 +82,21 @@ async fn a_failed_upgrade_changes_nothing(plan: Plan) {
     let token = gate.token(json!({})).await;
     let load = Load::start(gate.address, &token.on("/data/x"), None, 2);
     let pid = gate.pid();
-    let mut failed = 0;
     let good = fs::read_to_string(gate.path("proxy.yaml")).unwrap();
-    for (to, config) in [
+    let table = [
         ("/bin/false", good.as_str()),
         ("/nowhere", good.as_str()),
         (env!("CARGO_BIN_EXE_tollgate"), "routes: []\n"),
-    ] {
+    ];
+    for (before, (to, config)) in table.into_iter().enumerate() {
         load.go_on(10).await;
         relink(Path::new(to));
         if config != good {
             gate.write_config(config);
         }
         gate.signal("USR2");
-        failed += 1;
         let events = || gate.events().matches("the upgrade failed").count();
-        wait_for("the upgrade to fail", || async { events() == failed }).await;
+        wait_for("the upgrade to fail", || async { events() == before + 1 }).await;
         load.go_on(10).await;
     }
     gate.write_config(&good);
