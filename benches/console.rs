@@ -134,7 +134,7 @@ fn node(store: Arc<dyn Store>) -> Router {
         store,
         account: account(),
         explainer: Arc::new(NoGate),
-        datasets: Vec::new(),
+        datasets: Arc::new(Vec::new),
         metrics: Arc::new(String::new),
         metrics_open: true,
         started: tokio::sync::watch::channel(true).1,

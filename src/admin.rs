@@ -68,12 +68,12 @@ pub struct Admin {
     /// Who says whether a request would pass.
     pub explainer: Arc<dyn Explainer>,
     /// Data sets that the routes name, for those who grant them ([`crate::policy::route::RouteTable::grantable`]).
-    pub datasets: Vec<String>,
+    pub datasets: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The metrics of this node, in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether everybody who gets here may read them; else only who shows a secret token.
     pub metrics_open: bool,
-    /// Turns true when the first start is done; before that the node is not ready.
+    /// True while the node takes requests: from the end of its first start until it is told to stop.
     pub started: tokio::sync::watch::Receiver<bool>,
     /// The epoch that this node acts by: every change up to it is in force here.
     pub acts_by: tokio::sync::watch::Receiver<u64>,

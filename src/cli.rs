@@ -60,7 +60,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gate
-    Serve,
+    Serve(serve::ServeArgs),
     /// Validate configuration files
     Check(check::CheckArgs),
     /// Create, list, show, edit, revoke and rotate tokens
@@ -145,7 +145,7 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<Output> {
     let global = &cli.global;
     match cli.command {
-        Command::Serve => serve::run(global),
+        Command::Serve(args) => serve::run(global, args),
         Command::Check(args) => Ok(check::run(global, &args)),
         Command::Token(command) => token::run(global, command),
         Command::Account(command) => account::run(global, command),

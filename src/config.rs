@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 
 use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
@@ -56,6 +57,10 @@ pub use upstreams::{
 pub struct Config {
     /// The file it comes from.
     pub path: PathBuf,
+    /// The start of the SHA-256 of the file, in hex: the same configuration has the same everywhere.
+    pub digest: String,
+    /// Files that it names and that are read with it: secrets, certificates.
+    pub files: Vec<PathBuf>,
     /// Where the embedded store, the first secret token and the master key are kept.
     pub state_dir: PathBuf,
     /// Worker threads, 1 to 256; `None`: one per core.
@@ -92,6 +97,8 @@ pub struct Config {
     pub access_log_sampling: Option<AccessLogSampling>,
     /// How requests are traced; `None`: they are not.
     pub tracing: Option<Tracing>,
+    /// How long the gate goes on after it was told to stop, so that balancers notice first.
+    pub shutdown_delay: Duration,
     /// How long requests under way may take to end when the gate stops.
     pub shutdown_grace: Duration,
     /// For how long known policies and leased credits are trusted while the store cannot be reached.
@@ -198,11 +205,26 @@ fn parse_for(
     let (tree, faults) = tree::parse(text);
     let reader = reader::Reader::new(path, env, faults);
     let config = tree.as_ref().and_then(|tree| document::read(&reader.root(tree), path, purpose).ok());
+    let config = config.map(|config| complete(config, text, reader.named()));
     match (Problems::collect(reader.into_problems()), config) {
         (Some(problems), _) => Err(problems),
         (None, Some(config)) => Ok(config),
         (None, None) => Err(Problems::unexplained(path)),
     }
+}
+
+/// Adds what only the whole tells: which files belong to it, and its digest.
+fn complete(config: Config, text: &str, named: Vec<PathBuf>) -> Config {
+    const HEX_DIGITS: usize = 12;
+    let mut digest = hex::encode(Sha256::digest(text));
+    digest.truncate(HEX_DIGITS);
+    let written = |path: &Path| {
+        let log = matches!(&config.access_log, AccessLog::File(log) if log == path);
+        let store = matches!(&config.store.url, StoreUrl::Embedded { path: store } if store == path);
+        log || store || config.state_dir == path
+    };
+    let files = named.into_iter().filter(|path| !written(path)).collect();
+    Config { digest, files, ..config }
 }
 
 /// Every key that is known anywhere in the file.

@@ -8,9 +8,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::StatusCode;
 use ipnet::IpNet;
@@ -21,7 +22,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::ledger::journal::{Journal, JournalError};
+use crate::ledger::journal::JournalError;
 use crate::policy::route::{Route, RouteTable};
 use crate::policy::signature::BodyDigest;
 use crate::policy::{AccountId, Denial, LeakedSecret, Note, OutsideBrowser, Policy, TokenId};
@@ -50,6 +51,8 @@ mod own;
 mod pass;
 mod replay;
 pub mod reply;
+mod rules;
+mod seat;
 mod signing;
 mod step;
 mod strangers;
@@ -63,6 +66,7 @@ pub use forward::Forwarded;
 pub use leash::Connector;
 pub use pass::Pass;
 pub use strangers::GuessLimit;
+pub use rules::Rules;
 pub use visit::Visit;
 
 use decision::{Decision, Judge};
@@ -72,13 +76,13 @@ use line::Line;
 use memory::Memory;
 use meter::Meter;
 use metered::Metered;
-use own::Own;
 use reply::{Answer, Dialect, Failure, Preflight};
+use seat::Seat;
 use signing::{Signing, SigningSettings};
 use step::Watch;
 use strangers::Strangers;
 use streams::Streams;
-use visit::{Active, Late, Trail, Verdict};
+use visit::{Late, Trail, Verdict};
 
 /// What a gate is told by its configuration.
 #[derive(Debug, Clone)]
@@ -129,8 +133,11 @@ pub enum GateError {
 
 /// The gate.
 pub struct Gate {
-    settings: Settings,
-    own: Own,
+    /// What new requests are judged by.
+    rules: ArcSwap<Rules>,
+    /// How long a request waits for the store.
+    patience: Duration,
+    node_name: String,
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     strangers: Strangers,
@@ -141,7 +148,6 @@ pub struct Gate {
     line: Arc<Line>,
     memory: Option<Arc<Memory>>,
     node: NodeId,
-    routes: Vec<RouteMetrics>,
     no_route: RouteMetrics,
     epoch: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
@@ -150,6 +156,7 @@ pub struct Gate {
     runtime: Handle,
     marked: Mutex<std::collections::HashSet<TokenId>>,
     active: Arc<AtomicUsize>,
+    stopping: AtomicBool,
 }
 
 impl Gate {
@@ -162,18 +169,27 @@ impl Gate {
         access_log: Option<AccessLogWriter>,
         runtime: Handle,
     ) -> Result<Self, GateError> {
-        let node = identity::node(&settings.state_dir)?;
-        let (journal, recovered, aside) = Journal::open(&settings.state_dir.join("journal"), node.0)?;
-        metrics.journals_set_aside(aside.len());
-        for file in aside {
-            tracing::error!(path = %file.path.display(), why = %file.why, "a journal was set aside; it is not trusted");
-        }
+        Self::open_as(settings, store, metrics, access_log, runtime, false)
+    }
+
+    /// As [`Gate::open`]. `succeeds`: another process may have this `state_dir` still, and is about to hand over; what it
+    /// leaves is settled as soon as it has ended.
+    pub fn open_as(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        access_log: Option<AccessLogWriter>,
+        runtime: Handle,
+        succeeds: bool,
+    ) -> Result<Self, GateError> {
+        let Seat { node, journal, recovered, at, aside } = Seat::take(&settings.state_dir, succeeds)?;
+        metrics.journals_set_aside(aside);
         let line = Arc::new(Line::new(store.clone(), metrics.clone()));
         runtime.spawn(Line::watch(Arc::downgrade(&line), AccountId::default_account()));
         let directory = Directory::new(line.clone(), settings.directory, runtime.clone());
         let patience = settings.directory.patience;
-        let journal = Arc::new(journal);
         let meter = Meter::start(line.clone(), metrics.clone(), journal, recovered, node, patience, &runtime);
+        runtime.spawn(seat::settle_others(settings.state_dir.clone(), at, Arc::downgrade(&meter)));
         let memory = settings
             .sealer
             .clone()
@@ -183,12 +199,8 @@ impl Gate {
             runtime.spawn(memory.clone().run(Arc::downgrade(&directory), Arc::downgrade(&line)));
         }
         let streams = Arc::new(Streams::new(line.clone(), runtime.clone(), settings.leaked_secret));
-        let signing = SigningSettings {
-            max_skew: settings.signature_max_skew,
-            patience,
-            grace: settings.directory.grace,
-        };
-        let room = held::Room::new(signing.max_skew);
+        let signing = SigningSettings { patience, grace: settings.directory.grace };
+        let room = held::Room::new();
         let signing = Signing::new(&line, signing, runtime.clone());
         let events = store.events();
         let watch = Watch {
@@ -205,15 +217,14 @@ impl Gate {
         };
         let epoch = watch.epoch.subscribe();
         runtime.spawn(watch.run(events));
-        let of_route = |route: &Route| metrics.of_route(route.path.as_str(), Some(&route.upstream));
-        let routes = settings.routes.iter().map(of_route).collect();
         let no_route = metrics.of_route("none", None);
         let marked = Mutex::default();
         let active = Arc::default();
         Ok(Self {
-            own: Own::new(settings.dialect, &settings.routes),
+            patience,
+            node_name: settings.node_name.clone(),
             strangers: Strangers::new(settings.guesses),
-            settings,
+            rules: ArcSwap::from_pointee(Rules::new(settings, &metrics)),
             store,
             directory,
             meter,
@@ -223,7 +234,6 @@ impl Gate {
             line,
             memory,
             node,
-            routes,
             no_route,
             epoch,
             metrics,
@@ -232,6 +242,7 @@ impl Gate {
             runtime,
             marked,
             active,
+            stopping: AtomicBool::new(false),
         })
     }
 
@@ -244,28 +255,29 @@ impl Gate {
 
     /// Data sets that the routes name, for whoever grants them.
     pub fn grantable(&self) -> Vec<String> {
-        self.settings.routes.grantable()
+        self.rules.load().settings.routes.grantable()
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.
     pub fn new_visit(&self) -> Visit {
-        Visit::new(Active::new(&self.active))
+        self.new_visit_by(self.rules())
     }
 
     /// The counters of a request's route.
-    fn counts(&self, visit: &Visit) -> &RouteMetrics {
+    fn counts<'v>(&'v self, visit: &'v Visit) -> &'v RouteMetrics {
         let at = visit.trail.route.as_ref().map(|(at, _)| *at);
-        at.and_then(|at| self.routes.get(at)).unwrap_or(&self.no_route)
+        at.and_then(|at| visit.rules.counts(at)).unwrap_or(&self.no_route)
     }
 
-    fn judge(&self) -> Judge<'_> {
-        let Self { settings, directory, strangers, meter, signing, line, own, .. } = self;
-        Judge { settings, directory, strangers, meter, signing, line, own }
+    fn judge<'g>(&'g self, rules: &'g Rules) -> Judge<'g> {
+        let Self { directory, strangers, meter, signing, line, patience, .. } = self;
+        let Rules { settings, own, .. } = rules;
+        Judge { settings, directory, strangers, meter, signing, line, own, patience: *patience }
     }
 
     /// What a refused client is told, with the limit that decided.
-    fn answer(&self, denial: &Denial, trail: &Trail) -> Answer {
-        let mut answer = reply::answer_in(self.settings.dialect, denial);
+    fn answer(denial: &Denial, rules: &Rules, trail: &Trail) -> Answer {
+        let mut answer = reply::answer_in(rules.dialect(), denial);
         if let (Some(policy), Some((_, route))) = (&trail.policy, &trail.route) {
             // What only the request or its response tells is not known here.
             let known = route.items.is_none() && !route.price.is_known_late();
@@ -279,7 +291,7 @@ impl Gate {
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         if let Some(tracer) = &self.tracer {
             let request = Request::read(session, &[]);
-            let trusted = request.is_from(&self.settings.trusted_proxies);
+            let trusted = request.is_from(&visit.rules.settings.trusted_proxies);
             let context = tracer.begin(request.headers, trusted, visit.ulid());
             if context.sampled {
                 visit.trail.waits.begin();
@@ -288,13 +300,13 @@ impl Gate {
         }
         let mut decision = match facts::framing(session) {
             Ok(()) => {
-                if self.settings.dialect == Dialect::Iex {
-                    visit.trail.form = self.own.read_form(session).await;
+                if visit.rules.dialect() == Dialect::Iex {
+                    visit.trail.form = visit.rules.own.read_form(session).await;
                 }
                 self.decide(session, visit, None).await
             }
             Err(why) => {
-                visit.trail.client = Request::read(session, &[]).client(&self.settings.trusted_proxies);
+                visit.trail.client = Request::read(session, &[]).client(&visit.rules.settings.trusted_proxies);
                 // What follows on this connection may be the rest of this request, or another: nobody can tell.
                 session.set_keepalive(None);
                 Err(Denial::BadFraming(why))
@@ -302,7 +314,8 @@ impl Gate {
         };
         if let Ok(Decision::AwaitBody { most }) = decision {
             let began = Instant::now();
-            let body = self.room.hold(session, most).await?;
+            let longest = visit.rules.settings.signature_max_skew.saturating_mul(2);
+            let body = self.room.hold(session, most, longest).await?;
             visit.held = Some(began.elapsed());
             visit.trail.waits.add("body", began, Instant::now());
             // All is judged again: while the body came the policy may have changed, and the signature grown old.
@@ -331,7 +344,8 @@ impl Gate {
             Ok(Decision::Preflight(route)) => {
                 visit.verdict = Verdict::Preflight;
                 let request = Request::read(session, &[]);
-                let preflight = self.preflight(route, &request, &visit.request_id, visit.origin.as_ref());
+                let (rules, origin) = (&visit.rules, visit.origin.as_ref());
+                let preflight = self.preflight(rules, &route, &request, &visit.request_id, origin);
                 reply::send_preflight(session, &preflight).await?;
                 Ok(true)
             }
@@ -345,13 +359,13 @@ impl Gate {
                 Ok(true)
             }
             Err(denial) => {
-                let answer = self.answer(&denial, &visit.trail);
+                let answer = Self::answer(&denial, &visit.rules, &visit.trail);
                 let unread = matches!(denial, Denial::BodyTooLarge { .. } | Denial::HeldBodiesFull);
                 let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
                 self.meter.refused(token, denial.code());
                 visit.verdict = Verdict::Denied(denial);
                 let origin = visit.origin.as_ref();
-                reply::send(self.settings.dialect, session, &answer, &visit.request_id, origin).await?;
+                reply::send(visit.rules.dialect(), session, &answer, &visit.request_id, origin).await?;
                 if unread {
                     held::linger(session).await;
                 }
@@ -366,7 +380,7 @@ impl Gate {
         session: &Session,
         visit: &mut Visit,
         body: Option<&BodyDigest>,
-    ) -> std::result::Result<Decision<'_>, Denial> {
+    ) -> std::result::Result<Decision, Denial> {
         let target = facts::raw_target(session);
         self.decide_about(&Request::read(session, &target), visit, body).await
     }
@@ -377,9 +391,10 @@ impl Gate {
         request: &Request<'_>,
         visit: &mut Visit,
         body: Option<&BodyDigest>,
-    ) -> std::result::Result<Decision<'_>, Denial> {
+    ) -> std::result::Result<Decision, Denial> {
         let page = request.page();
-        let decision = self.judge().decide(request, &page, body, &mut visit.trail).await;
+        let judge = self.judge(&visit.rules);
+        let decision = judge.decide(request, &page, body, &mut visit.trail).await;
         let policy = visit.trail.policy.as_deref();
         visit.origin = cors::allowed_origin(request, &page, policy, visit.trail.client);
         decision
@@ -388,13 +403,14 @@ impl Gate {
     /// What a preflight for a route is told.
     fn preflight<'p>(
         &self,
+        rules: &Rules,
         route: &Route,
         request: &Request<'_>,
         request_id: &'p str,
         origin: Option<&'p http::HeaderValue>,
     ) -> Preflight<'p> {
-        let headers = cors::allowed_headers(&self.settings.cors, request);
-        let (methods, max_age) = (route.methods.allow(), self.settings.cors.max_age);
+        let headers = cors::allowed_headers(&rules.settings.cors, request);
+        let (methods, max_age) = (route.methods.allow(), rules.settings.cors.max_age);
         Preflight { methods, headers, max_age, request_id, origin }
     }
 
@@ -430,8 +446,9 @@ impl Gate {
         let sender =
             forward::Sender { token: &policy.id, account: &policy.account, request_id: &visit.request_id };
         forward::introduce(upstream, &sender)?;
-        let trusted = request.is_from(&self.settings.trusted_proxies);
-        forward::trace(upstream, &request, trusted, self.settings.forwarded)?;
+        let settings = &visit.rules.settings;
+        let trusted = request.is_from(&settings.trusted_proxies);
+        forward::trace(upstream, &request, trusted, settings.forwarded)?;
         match &mut visit.traced {
             Some(traced) => traced.tell(upstream),
             None => Ok(()),
@@ -470,7 +487,7 @@ impl Gate {
         }
         let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
         let rate = visit.trail.policy.as_deref().and_then(|policy| policy.rate_limit);
-        reply::credit_headers(self.settings.dialect, response, pass, rate)?;
+        reply::credit_headers(visit.rules.dialect(), response, pass, rate)?;
         response.insert_header("X-Request-Id", visit.request_id.as_str())?;
         cors::decorate(response, visit.origin.as_ref())
     }
@@ -586,7 +603,7 @@ impl Gate {
             return 0;
         }
         let answer = reply::answer_failure(failure);
-        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        let (dialect, origin) = (visit.rules.dialect(), visit.origin.as_ref());
         match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
             Ok(()) => answer.status,
             Err(_) => 0,
@@ -600,11 +617,11 @@ impl Gate {
         denial: crate::policy::Denial,
         visit: &mut Visit,
     ) -> u16 {
-        let answer = self.answer(&denial, &visit.trail);
+        let answer = Self::answer(&denial, &visit.rules, &visit.trail);
         let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
         self.meter.refused(token, denial.code());
         visit.verdict = Verdict::Denied(denial);
-        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        let (dialect, origin) = (visit.rules.dialect(), visit.origin.as_ref());
         match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
             Ok(()) => answer.status,
             Err(_) => 0,
@@ -623,6 +640,11 @@ impl Gate {
         let _ = tokio::time::timeout(patience, idle).await;
     }
 
+    /// Ends the streams that are open still, each with a word of farewell.
+    pub fn end_streams(&self) {
+        self.streams.end_all();
+    }
+
     /// Waits until all that was spent and given back has reached the store, at most for `patience`. How many
     /// settlements are left.
     pub async fn drain(&self, patience: Duration) -> u64 {
@@ -636,12 +658,12 @@ impl Gate {
 
     /// Takes this node's report back: it serves nobody any more, so no receipt has to wait for it.
     async fn say_farewell(&self) {
-        let (epoch, name) = (*self.epoch.borrow(), &self.settings.node_name);
+        let (epoch, name) = (*self.epoch.borrow(), &self.node_name);
         let report = NodeReport::new(self.node, epoch, self.meter.leased(), name);
         let account = AccountId::default_account();
         let told =
             self.line.call("report_node", |store| store.report_node(&account, &report, Duration::ZERO));
-        let _ = tokio::time::timeout(self.settings.directory.patience, told).await;
+        let _ = tokio::time::timeout(self.patience, told).await;
     }
 
     /// The epoch this gate acts by: every change up to it is in force here.

@@ -20,9 +20,11 @@ use crate::gate::Gate;
 
 mod journey;
 mod rewrite;
+mod setup;
 mod upstreams;
 
 pub use journey::Journey;
+pub use setup::{InForce, Setup};
 pub use upstreams::{Upstream, UpstreamError, Upstreams};
 
 use upstreams::{Again, time_left};
@@ -37,14 +39,14 @@ const CONNECTING: Duration = Duration::from_secs(2);
 /// The proxy.
 pub struct Proxy {
     gate: Arc<Gate>,
-    upstreams: Upstreams,
+    setup: InForce,
     leashed: AtomicU64,
 }
 
 impl Proxy {
-    /// A proxy over a gate and its upstreams.
-    pub fn new(gate: Arc<Gate>, upstreams: Upstreams) -> Self {
-        Self { gate, upstreams, leashed: AtomicU64::new(LEASHED_HTTP2) }
+    /// A proxy over a gate and the setup in force.
+    pub fn new(gate: Arc<Gate>, setup: InForce) -> Self {
+        Self { gate, setup, leashed: AtomicU64::new(LEASHED_HTTP2) }
     }
 
     /// Which connections a request may share that lets go of its own.
@@ -58,7 +60,8 @@ impl ProxyHttp for Proxy {
     type CTX = Journey;
 
     fn new_ctx(&self) -> Journey {
-        Journey::new(self.gate.new_visit())
+        let setup = self.setup.get();
+        Journey::new(self.gate.new_visit_by(setup.rules.clone()), setup)
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
@@ -66,10 +69,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
-        if journey.upstream.is_none() {
-            let name = journey.visit.upstream();
-            journey.upstream = name.and_then(|name| self.upstreams.get(name)).cloned();
-        }
+        journey.choose_upstream();
         let mut peer = journey.take_server(session)?.peer();
         let upstream = journey.upstream()?.clone();
         let patience = peer.options.connection_timeout.unwrap_or(CONNECTING);
@@ -147,6 +147,10 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         journey: &mut Journey,
     ) -> Result<()> {
+        if self.gate.is_stopping() {
+            // The last response on this connection, and it says so.
+            session.set_keepalive(None);
+        }
         if let Some(rewrite) = journey.visit.rewrite() {
             rewrite::response(rewrite, response)?;
         }

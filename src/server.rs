@@ -1,37 +1,36 @@
 //! The composition root: a configuration becomes running services.
 //!
-//! Owns the order of starting and stopping, and nothing else. Two runtimes: one serves requests, one does all that
-//! requests do not wait for (store connections, settlements, the admin API), so that a flood on one side leaves the
-//! other alive. Pingora's own `Server` is not used to run them: it stops its runtimes after a fixed sleep, while here
-//! a stop waits for the requests in flight, and no longer.
+//! Owns the life of a process: start, reload, upgrade, stop. What runs is an `instance`: two runtimes, of which one serves
+//! requests and one does all that requests do not wait for (store connections, settlements, the admin API), so that a flood
+//! on one side leaves the other alive. Pingora's own `Server` is not used to run them: it stops its runtimes after a fixed
+//! sleep, while here a stop waits for the requests in flight, and no longer.
+//!
+//! The process's first thread waits for what happens (`signals`, `files`, the words of a new process in `handover`) and acts
+//! on one after the other: `change` knows what a reload can take, `sockets` keeps the listening sockets for whoever comes next.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
-
-use crate::admin;
-use crate::authz::Authz;
-use crate::config::{AccessLog, Config, MetricsAccess, StoreUrl};
-use crate::console;
-use crate::gate::Gate;
-use crate::policy::AccountId;
-use crate::proxy::{Proxy, Upstream, UpstreamError, Upstreams};
-use crate::store::Store;
-use crate::store::embedded::{Clock, EmbeddedStore};
-use crate::store::redis::{RedisClock, RedisSettings, RedisStore, RedisTls};
-use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, Tracer, start_events};
+use crate::config::Config;
+use crate::proxy::UpstreamError;
+use crate::telemetry::start_events;
 
 pub mod backup;
+mod change;
+mod conductor;
+mod connections;
+mod files;
 mod first_start;
+mod handover;
+mod instance;
 mod listen;
+mod notify;
+mod pid_file;
 mod plugin;
 mod settings;
 mod signals;
+mod sockets;
 mod state;
 
 pub use plugin::{Plugin, PluginError};
@@ -85,6 +84,9 @@ pub enum ServeError {
     /// The metrics cannot be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The process that is to be succeeded does not hand over what it should.
+    #[error("taking over from the process before: {0}")]
+    TakeOver(io::Error),
     /// A runtime cannot be started.
     #[error("threads cannot be started: {0}")]
     Runtime(io::Error),
@@ -93,208 +95,9 @@ pub enum ServeError {
     BadSecretToken,
 }
 
-/// How long a call to the store may take at least, whatever a request would wait for it.
-const SHORTEST_CALL: Duration = Duration::from_millis(100);
-/// How long a stop waits for settlements to reach the store.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Runs Tollgate until it is told to stop.
-#[expect(clippy::needless_pass_by_value, reason = "a configuration is for one server")]
-pub fn serve(config: Config) -> Result<(), ServeError> {
+/// Runs Tollgate until it is told to stop, or until another process has taken over. `pid_file`: where the process's id is
+/// written, for scripts.
+pub fn serve(config: Config, pid_file: Option<PathBuf>) -> Result<(), ServeError> {
     start_events();
-    state::prepare(&config)?;
-    let control = runtime("control", 2)?;
-    let store = control.block_on(open_store(&config))?;
-    let (access_log, _log_guard) = access_log(&config)?;
-    let traces = settings::of_tracing(&config).map(Tracer::start).transpose().map_err(ServeError::Runtime)?;
-    let (tracer, tracer_guard) = traces.unzip();
-    let metrics = Arc::new(Metrics::new()?);
-    let gate = Gate::open(
-        settings::of(&config, state::sealer(&config)?),
-        store.clone(),
-        metrics.clone(),
-        access_log,
-        control.handle().clone(),
-    )?;
-    let gate = Arc::new(gate.traced(tracer));
-    let upstreams = upstreams(&config, &metrics, &control)?;
-    let data = listen::Listening::bind(&config)?;
-    let admin = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
-
-    let authz_listener =
-        config.authz.as_ref().map(|authz| bind("forward-auth", authz.address)).transpose()?;
-
-    let (stop, stopping) = watch::channel(false);
-    let (ready, started) = watch::channel(false);
-    let first = first_start::FirstStart::new(&config, store.clone(), AccountId::default_account());
-    control.spawn(first.run(ready));
-    let threads = config.threads.map_or_else(default_threads, std::num::NonZeroUsize::get);
-    let proxy_runtime = runtime("proxy", threads)?;
-    let addresses = data.start(&proxy_runtime, Proxy::new(gate.clone(), upstreams), stopping.clone());
-    for address in &addresses {
-        tracing::info!(%address, "listening for requests");
-    }
-    let authz = authz_listener
-        .zip(config.authz.as_ref())
-        .map(|(listener, settings)| start_authz(&proxy_runtime, listener, settings, &gate, stopping.clone()));
-    let admin =
-        admin.map(|listener| start_admin(&config, &control, listener, &gate, &store, started, stopping));
-    control.block_on(signals::wait_for_stop());
-
-    tracing::info!("stopping: no new requests; waiting for those in flight");
-    let _ = stop.send(true);
-    control.block_on(gate.wait_idle(config.shutdown_grace));
-    proxy_runtime.shutdown_timeout(Duration::from_secs(1));
-    if let Some(authz) = authz {
-        control.block_on(authz.close());
-    }
-    let unsettled = control.block_on(gate.drain(DRAIN_PATIENCE));
-    if unsettled > 0 {
-        tracing::error!(
-            unsettled,
-            "stopped with settlements that the store has not taken; they count as spent"
-        );
-    }
-    if let Some(admin) = admin {
-        // Inside, since a timer needs its runtime.
-        let _ = control.block_on(async { tokio::time::timeout(Duration::from_secs(1), admin).await });
-    }
-    drop((gate, store, tracer_guard));
-    control.shutdown_timeout(Duration::from_secs(2));
-    tracing::info!("stopped");
-    Ok(())
-}
-
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-}
-
-fn runtime(name: &'static str, threads: usize) -> Result<Runtime, ServeError> {
-    let built = Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build();
-    built.map_err(ServeError::Runtime)
-}
-
-#[allow(clippy::unused_async, reason = "both stores are opened inside the control runtime")]
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
-    let sealer = Some(state::sealer(config)?);
-    match &config.store.url {
-        StoreUrl::Embedded { path } => {
-            tracing::info!(path = %path.display(), "store: embedded");
-            let retention = settings::of_retention(config);
-            Ok(Arc::new(EmbeddedStore::open_keeping(path, sealer, Clock::system(), retention)?))
-        }
-        StoreUrl::Redis(url) => {
-            let servers = settings::of_redis(url);
-            tracing::info!(?servers, db = url.db, tls = url.tls.is_some(), "store: redis");
-            let settings = RedisSettings {
-                servers,
-                tls: url.tls.clone().map(|files| RedisTls { ca: files.ca, identity: files.identity }),
-                database: Some(url.db),
-                username: url.username.clone(),
-                password: url.password.as_ref().map(|secret| secret.expose().to_owned()),
-                prefix: config.store.prefix.clone(),
-                timeout: config.store.timeout.max(SHORTEST_CALL),
-                wait_replicas: config.store.wait_replicas,
-                clock: RedisClock::Store,
-                retention: settings::of_retention(config),
-            };
-            Ok(Arc::new(RedisStore::connect(&settings, sealer)?))
-        }
-    }
-}
-
-fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGuard>), ServeError> {
-    let sampled = |log: AccessLogWriter| match settings::of_sampling(config) {
-        Some(sampling) => log.sampled(sampling),
-        None => log,
-    };
-    match &config.access_log {
-        AccessLog::Off => Ok((None, None)),
-        AccessLog::Stdout => {
-            let opened = AccessLogWriter::stdout();
-            let (log, guard) = opened.map_err(ServeError::Runtime)?;
-            Ok((Some(sampled(log)), Some(guard)))
-        }
-        AccessLog::File(path) => {
-            let opened = AccessLogWriter::file(path).map_err(|source| ServeError::State {
-                what: "cannot write the access log",
-                path: path.clone(),
-                source,
-            });
-            let (log, guard) = opened?;
-            Ok((Some(sampled(log)), Some(guard)))
-        }
-    }
-}
-
-fn upstreams(config: &Config, metrics: &Metrics, control: &Runtime) -> Result<Upstreams, ServeError> {
-    let build = |(name, upstream): (&String, &crate::config::Upstream)| {
-        let built = Upstream::try_new(name, upstream.clone(), metrics.upstreams(), control.handle())?;
-        Ok((name.clone(), built))
-    };
-    config.upstreams.iter().map(build).collect()
-}
-
-fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).map_err(|source| ServeError::Listen { what, address, source })
-}
-
-fn start_authz(
-    runtime: &Runtime,
-    listener: TcpListener,
-    settings: &crate::config::Authz,
-    gate: &Arc<Gate>,
-    mut stopping: watch::Receiver<bool>,
-) -> Arc<Authz> {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "listening for forward-auth");
-    }
-    let authz = Authz::new(gate.clone(), settings.trusted.clone(), settings.settle_within);
-    let serving = authz.clone();
-    runtime.spawn(async move {
-        let stop = async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
-        };
-        if let Err(error) = serving.serve(listener, stop).await {
-            tracing::error!(%error, "forward-auth stopped");
-        }
-    });
-    authz
-}
-
-fn start_admin(
-    config: &Config,
-    control: &Runtime,
-    listener: TcpListener,
-    gate: &Arc<Gate>,
-    store: &Arc<dyn Store>,
-    started: watch::Receiver<bool>,
-    mut stopping: watch::Receiver<bool>,
-) -> tokio::task::JoinHandle<()> {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "listening for the admin API");
-    }
-    let metrics = gate.clone();
-    let account = AccountId::default_account();
-    let router = admin::router(admin::Admin {
-        store: store.clone(),
-        account: account.clone(),
-        explainer: gate.clone(),
-        datasets: gate.grantable(),
-        metrics: Arc::new(move || metrics.metrics()),
-        metrics_open: config.metrics == MetricsAccess::Open,
-        started,
-        acts_by: gate.epoch(),
-        now: jiff::Timestamp::now,
-        version: env!("CARGO_PKG_VERSION"),
-    });
-    let router = console::router(router, store.clone(), account, jiff::Timestamp::now);
-    let stop = async move {
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
-    control.spawn(async move {
-        if let Err(error) = admin::serve(listener, router, stop).await {
-            tracing::error!(%error, "the admin API stopped");
-        }
-    })
+    conductor::run(config, pid_file)
 }

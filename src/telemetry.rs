@@ -7,6 +7,7 @@
 mod json_line;
 mod logs;
 mod metrics;
+mod reloads;
 mod repeats;
 mod sampling;
 mod traces;
@@ -14,6 +15,7 @@ mod traces;
 pub use json_line::JsonLine;
 pub use logs::{AccessLogWriter, LogGuard, start_events};
 pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics, ServerMetrics, TriesMetrics, UpstreamMetrics};
+pub use reloads::ReloadMetrics;
 pub use sampling::{Ended, LogSampling};
 pub use traces::{
     Context, Kind, Parents, Span, SpanCounts, SpanId, TRACEPARENT, TRACESTATE, Trace, TraceId, TraceParent,

@@ -55,12 +55,12 @@ pub(super) enum StoreNeed {
     Optional,
 }
 
-/// Whether the node can do its work: the store answers within a second.
+/// Whether the node can do its work: it has started, is not about to stop, and the store answers within a second.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(Readiness), responses(
     (status = 200, description = "It is ready.", body = Health),
     (status = 400, description = "`store` is neither `required` nor `optional`.", body = ProblemBody,
      content_type = "application/problem+json"),
-    (status = 503, description = "The store does not answer.", body = ProblemBody,
+    (status = 503, description = "It is starting or stopping, or the store does not answer.", body = ProblemBody,
      content_type = "application/problem+json"),
 ))]
 pub(super) async fn readyz(
@@ -72,7 +72,7 @@ pub(super) async fn readyz(
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", reason)
     })?;
     if !*shared.admin.started.borrow() {
-        return Err(not_ready("not_ready", "The node has not finished its start."));
+        return Err(not_ready("not_ready", "The node has not finished its start, or is about to stop."));
     }
     let reason = match tokio::time::timeout(READY_WITHIN, shared.admin.store.ping()).await {
         Ok(Ok(())) => return Ok(healthy("ready", &shared)),

@@ -37,6 +37,7 @@ pub(super) const KEYS: Keys = Keys {
         "cors",
         "access_log",
         "tracing",
+        "shutdown_delay",
         "shutdown_grace",
         "outage",
         "signature_max_skew",
@@ -99,6 +100,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
     let cors = fields.or("cors", Cors::default(), cors::read);
     let access_log = fields.or("access_log", (AccessLog::Stdout, None), access_log::read);
     let tracing = fields.optional("tracing", tracing::read);
+    let shutdown_delay =
+        fields.or("shutdown_delay", Duration::ZERO, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
     let shutdown_grace =
         fields.or("shutdown_grace", GRACE, |item| item.duration(Duration::ZERO..=LONGEST_GRACE));
     let outage_grace = fields.or("outage", OUTAGE_GRACE, read_outage);
@@ -120,6 +123,8 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
     let (access_log, access_log_sampling) = access_log?;
     Ok(Config {
         path: path.to_owned(),
+        digest: String::new(),
+        files: Vec::new(),
         state_dir: state_dir?,
         threads: threads?,
         listeners: listeners?
@@ -141,6 +146,7 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
         access_log,
         access_log_sampling,
         tracing: tracing?,
+        shutdown_delay: shutdown_delay?,
         shutdown_grace: shutdown_grace?,
         outage_grace: outage_grace?,
         signature_max_skew: signature_max_skew?,

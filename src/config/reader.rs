@@ -30,11 +30,13 @@ pub(super) struct Reader<'e> {
     file: &'e Path,
     env: &'e dyn Fn(&str) -> Option<String>,
     problems: RefCell<Vec<Problem>>,
+    /// Paths that the file names.
+    named: RefCell<Vec<PathBuf>>,
 }
 
 impl<'e> Reader<'e> {
     pub(super) fn new(file: &'e Path, env: &'e dyn Fn(&str) -> Option<String>, faults: Vec<Fault>) -> Self {
-        let reader = Self { file, env, problems: RefCell::default() };
+        let reader = Self { file, env, problems: RefCell::default(), named: RefCell::default() };
         for fault in faults {
             reader.note(fault.place, fault.key, &fault.message);
         }
@@ -51,6 +53,11 @@ impl<'e> Reader<'e> {
         self.problems.into_inner()
     }
 
+    /// All paths that the file names.
+    pub(super) fn named(&self) -> Vec<PathBuf> {
+        self.named.borrow().clone()
+    }
+
     fn note(&self, place: Place, key: String, message: &str) -> Noted {
         let Place { line, column } = place;
         let file = self.file.to_owned();
@@ -64,7 +71,9 @@ impl<'e> Reader<'e> {
     fn resolve(&self, path: &str) -> PathBuf {
         let joined = self.file.parent().unwrap_or(Path::new("")).join(path);
         let short: PathBuf = joined.components().filter(|part| *part != Component::CurDir).collect();
-        if short.as_os_str().is_empty() { PathBuf::from(".") } else { short }
+        let path = if short.as_os_str().is_empty() { PathBuf::from(".") } else { short };
+        self.named.borrow_mut().push(path.clone());
+        path
     }
 }
 

@@ -25,7 +25,7 @@ pub enum TraceParents {
 }
 
 /// How requests are traced.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tracing {
     /// Where spans are sent: the collector's whole address.
     pub url: String,

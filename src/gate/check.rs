@@ -106,7 +106,8 @@ impl Gate {
             Ok(Decision::Pass(pass)) => return self.admit(pass, visit, method, charge),
             Ok(Decision::Preflight(route)) => {
                 visit.verdict = Verdict::Preflight;
-                let preflight = self.preflight(route, &request, &visit.request_id, visit.origin.as_ref());
+                let (rules, origin) = (&visit.rules, visit.origin.as_ref());
+                let preflight = self.preflight(rules, &route, &request, &visit.request_id, origin);
                 reply::render_preflight(&preflight).map(|head| (head, String::new()))
             }
             Ok(Decision::Answer(told, notes)) => {
@@ -124,11 +125,11 @@ impl Gate {
     }
 
     fn refuse(&self, denial: Denial, visit: &mut Visit) -> pingora::Result<Rendered> {
-        let answer = self.answer(&denial, &visit.trail);
+        let answer = Self::answer(&denial, &visit.rules, &visit.trail);
         let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
         self.meter.refused(token, denial.code());
         visit.verdict = Verdict::Denied(denial);
-        reply::render(self.settings.dialect, &answer, &visit.request_id, visit.origin.as_ref())
+        reply::render(visit.rules.dialect(), &answer, &visit.request_id, visit.origin.as_ref())
     }
 
     fn admit(&self, mut pass: Pass, mut visit: Visit, method: Method, charge: Charge) -> Checked {
@@ -161,7 +162,7 @@ impl Gate {
         }
         head.insert_header("X-Tollgate-Uri", visit.trail.wire.as_str())?;
         reply::credit_headers(
-            self.settings.dialect,
+            visit.rules.dialect(),
             &mut head,
             pass,
             policy.and_then(|policy| policy.rate_limit),
@@ -180,7 +181,7 @@ impl Gate {
                 pass.begin_response(599);
             }
             let answer = reply::answer_failure(Failure::Internal);
-            reply::render(self.settings.dialect, &answer, &visit.request_id, None)
+            reply::render(visit.rules.dialect(), &answer, &visit.request_id, None)
         });
         let Ok((head, body)) = rendered else {
             let mut bare = Response::new(String::new());

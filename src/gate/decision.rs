@@ -37,15 +37,17 @@ pub(super) struct Judge<'g> {
     pub(super) signing: &'g Signing,
     pub(super) line: &'g Line,
     pub(super) own: &'g Own,
+    /// How long a request waits for the store.
+    pub(super) patience: std::time::Duration,
 }
 
 /// What is to be done with a request that was not refused.
 #[expect(clippy::large_enum_variant, reason = "one a request, moved once; a box would cost an allocation")]
-pub(super) enum Decision<'g> {
+pub(super) enum Decision {
     /// Forward it.
     Pass(Pass),
     /// Answer its preflight with this route's methods.
-    Preflight(&'g Route),
+    Preflight(Arc<Route>),
     /// Its signature can only be checked with its body: hold that back, unless it is longer than `most` bytes, and
     /// decide again. Nothing was counted or used up so far.
     AwaitBody { most: u64 },
@@ -55,7 +57,7 @@ pub(super) enum Decision<'g> {
 
 /// A request's target and route, before anybody asked who sent it: steps 1 and 2, but for the method.
 pub(super) struct Located<'g> {
-    pub(super) route: &'g Route,
+    pub(super) route: &'g Arc<Route>,
     pub(super) target: Target,
     pub(super) query_tokens: Vec<Vec<u8>>,
     /// What the gate answers there itself.
@@ -71,7 +73,7 @@ impl<'g> Judge<'g> {
         page: &Page,
         body: Option<&BodyDigest>,
         trail: &mut Trail,
-    ) -> Result<Decision<'g>, Denial> {
+    ) -> Result<Decision, Denial> {
         trail.client = request.client(&self.settings.trusted_proxies);
         let located = self.locate(request, trail)?;
         if cors::is_preflight(request) {
@@ -187,7 +189,7 @@ impl<'g> Judge<'g> {
             dates: &dates,
         };
         let request = SignedRequest { raw, token, has_body: request.has_body };
-        self.signing.check(&request, policy, route, now).await
+        self.signing.check(&request, policy, route, now, self.settings.signature_max_skew).await
     }
 
     /// Steps 1 and 2: the canonical target without its token, and the route that serves it.
@@ -208,7 +210,7 @@ impl<'g> Judge<'g> {
     }
 
     fn desk(&self, client: Option<IpAddr>) -> Desk<'g> {
-        Desk { line: self.line, meter: self.meter, patience: self.settings.directory.patience, client }
+        Desk { line: self.line, meter: self.meter, patience: self.patience, client }
     }
 
     /// Step 3. A preflight carries no token in its headers; if one is in the query, its allowed domains decide.
@@ -217,7 +219,7 @@ impl<'g> Judge<'g> {
         located: &Located<'g>,
         page: &Page,
         trail: &mut Trail,
-    ) -> Result<Decision<'g>, Denial> {
+    ) -> Result<Decision, Denial> {
         match find_credential(&located.query_tokens, &[], &[]) {
             Err(CredentialProblem::Missing) => {}
             Err(problem) => return Err(self.invalid(denial_of(problem), trail.client)),
@@ -227,7 +229,7 @@ impl<'g> Judge<'g> {
                 check_domain(&policy, page, trail.client)?;
             }
         }
-        Ok(Decision::Preflight(located.route))
+        Ok(Decision::Preflight(located.route.clone()))
     }
 }
 

@@ -12,6 +12,7 @@ use super::explanation::{Explainer, Explanation, Question, Step};
 use super::facts::{Request, announces_body};
 use super::own::Endpoint;
 use super::reply::Dialect;
+use super::rules::Rules;
 use super::visit::Trail;
 use super::{cors, reply};
 use crate::policy::cost::Rest;
@@ -47,9 +48,10 @@ impl Explainer for Gate {
             peer: question.client,
             has_body: asked.has_body(),
         };
-        let mut book = Book { dialect: self.settings.dialect, ..Book::default() };
+        let rules = self.rules();
+        let mut book = Book { dialect: rules.dialect(), ..Book::default() };
         let mut trail = Trail { client: question.client, ..Trail::default() };
-        let Some(located) = book.locate(self.judge().locate(&request, &mut trail)) else {
+        let Some(located) = book.locate(self.judge(&rules).locate(&request, &mut trail)) else {
             return Ok(book.finish(&trail));
         };
         if cors::is_preflight(&request) {
@@ -70,7 +72,7 @@ impl Explainer for Gate {
             return Ok(book.finish(&trail));
         };
         trail.policy = Some(found.policy.clone());
-        self.weigh(&request, &errand, &found, &mut book).await?;
+        self.weigh(&rules, &request, &errand, &found, &mut book).await?;
         if let Some(endpoint) = located.own {
             book.keep("data_access", endpoint.check_kind(&found.policy));
         }
@@ -119,6 +121,7 @@ impl Gate {
     /// Every check a policy stands for, then the throttle and the credits, without counting.
     async fn weigh(
         &self,
+        rules: &Rules,
         request: &Request<'_>,
         errand: &Errand<'_>,
         found: &Found,
@@ -128,7 +131,7 @@ impl Gate {
         let (policy, now) = (found.policy.as_ref(), Timestamp::now());
         let signature = match (asks_for_signature(errand, policy), &found.token) {
             (true, Some(token)) => {
-                self.judge().check_signature(request, token, policy, errand.route, now).await
+                self.judge(rules).check_signature(request, token, policy, errand.route, now).await
             }
             (true, None) | (false, _) => Err(Denial::SignatureMissing),
         };
@@ -138,8 +141,8 @@ impl Gate {
             page: &page,
             client: request.peer,
             from_browser: found.from_browser,
-            leaked_secret: self.settings.leaked_secret,
-            outside_browser: self.judge().reports_outside_browser(request),
+            leaked_secret: rules.settings.leaked_secret,
+            outside_browser: self.judge(rules).reports_outside_browser(request),
             signature: signature.as_ref().map_err(Denial::clone),
         };
         for finding in examine(&facts, policy) {

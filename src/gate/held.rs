@@ -31,8 +31,6 @@ const LINGER: (Duration, usize) = (Duration::from_secs(2), 8 << 20);
 pub(super) struct Room {
     /// Free memory, in KiB.
     free: Arc<Semaphore>,
-    /// How long a body may take.
-    longest: Duration,
 }
 
 /// A body that was held back.
@@ -48,9 +46,9 @@ pub(super) struct Held {
 pub(super) struct Place(Option<OwnedSemaphorePermit>);
 
 impl Room {
-    /// Room for [`ROOM`] bytes. No body is waited for longer than a signature with this skew can be good.
-    pub(super) fn new(max_skew: Duration) -> Self {
-        Self { free: Arc::new(Semaphore::new(ROOM / KIB)), longest: max_skew.saturating_mul(2) }
+    /// Room for [`ROOM`] bytes.
+    pub(super) fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(ROOM / KIB)) }
     }
 
     /// Bytes that are taken up just now.
@@ -59,12 +57,17 @@ impl Room {
     }
 
     /// Reads a request's body to its end, and hashes it. The inner error: it is longer than `most` bytes, there is no
-    /// room for it, or it took too long.
+    /// room for it, or it took longer than `longest`, which is as long as its signature can be good.
     ///
     /// # Errors
     /// The client left, or what it sends is no body.
-    pub(super) async fn hold(&self, session: &mut Session, most: u64) -> Result<Result<Held, Denial>> {
-        let reading = tokio::time::timeout(self.longest, self.read(session, most));
+    pub(super) async fn hold(
+        &self,
+        session: &mut Session,
+        most: u64,
+        longest: Duration,
+    ) -> Result<Result<Held, Denial>> {
+        let reading = tokio::time::timeout(longest, self.read(session, most));
         reading.await.unwrap_or(Ok(Err(Denial::SignatureStale)))
     }
 

@@ -94,9 +94,15 @@ impl Meter {
             keys: Mutex::new(Memory::new(Bounds::default())),
             open: AtomicU64::new(recovered.len() as u64),
         });
-        runtime.spawn(keeper::recover(meter.clone(), recovered));
+        runtime.spawn(keeper::recover(meter.clone(), meter.journal.clone(), recovered));
         runtime.spawn(keeper::keep(Arc::downgrade(&meter)));
         meter
+    }
+
+    /// Settles what another process of this node left in its journal.
+    pub(super) async fn settle_left(self: Arc<Self>, journal: Arc<Journal>, left: Vec<Recovered>) {
+        self.open.fetch_add(left.len() as u64, Ordering::AcqRel);
+        keeper::recover(self, journal, left).await;
     }
 
     fn now(&self) -> Micros {

@@ -101,9 +101,10 @@ pub fn answer(denial: &Denial) -> Answer {
         Denial::CreditsExhausted { retry_after, .. } | Denial::BudgetExhausted { retry_after, .. } => {
             *retry_after
         }
-        Denial::StoreUnavailable | Denial::ReplayMemoryFull | Denial::HeldBodiesFull => {
-            Some(Duration::from_secs(1))
-        }
+        Denial::StoreUnavailable
+        | Denial::ReplayMemoryFull
+        | Denial::HeldBodiesFull
+        | Denial::ShuttingDown => Some(Duration::from_secs(1)),
         _ => None,
     };
     let mut headers = Vec::new();
@@ -174,6 +175,7 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Replay memory full",
             "The gate cannot remember more signatures at the moment, so it takes none. Try again.",
         ),
+        Denial::ShuttingDown => text(503, "Shutting down", "This gate is about to stop. Try again."),
         Denial::HeldBodiesFull => text(
             503,
             "Held bodies full",

@@ -36,8 +36,6 @@ use crate::policy::{Denial, Policy, Token};
 /// What signing is told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SigningSettings {
-    /// How far a signature's time may be from this node's (`signature_max_skew`).
-    pub(super) max_skew: Duration,
     /// How long a request waits for the store.
     pub(super) patience: Duration,
     /// For how long known secrets are trusted while the store cannot be reached.
@@ -57,7 +55,6 @@ pub(super) struct SignedRequest<'r> {
 
 /// Checks signatures for the gate.
 pub(super) struct Signing {
-    max_skew: Duration,
     /// The secrets; to be kept in step.
     pub(super) keyring: Arc<Keyring>,
     replay: Arc<Replay>,
@@ -66,20 +63,22 @@ pub(super) struct Signing {
 impl Signing {
     /// Calls to the store are made on `runtime`.
     pub(super) fn new(line: &Arc<Line>, settings: SigningSettings, runtime: Handle) -> Self {
-        let SigningSettings { max_skew, patience, grace } = settings;
+        let SigningSettings { patience, grace } = settings;
         let keyring = Keyring::new(line.clone(), patience, grace, runtime.clone());
-        Self { max_skew, keyring, replay: Replay::new(line.clone(), patience, runtime) }
+        Self { keyring, replay: Replay::new(line.clone(), patience, runtime) }
     }
 
-    /// Checks a signature as far as that is possible without the body.
+    /// Checks a signature as far as that is possible without the body. Its time may be `max_skew` from this node's
+    /// (`signature_max_skew`).
     pub(super) async fn check(
         &self,
         request: &SignedRequest<'_>,
         policy: &Policy,
         route: &Route,
         now: Timestamp,
+        max_skew: Duration,
     ) -> Result<Checked, Denial> {
-        let claim = Claim::read(&request.raw, request.token, now, self.max_skew)?;
+        let claim = Claim::read(&request.raw, request.token, now, max_skew)?;
         let known = self.keyring.find(policy, false).await?;
         let check = |claim: Claim, secrets| claim.check(secrets, route.signature_body, request.has_body);
         let outcome = check(claim.clone(), known.at(now).collect::<Vec<_>>());

@@ -203,13 +203,18 @@ impl Open {
 pub(super) struct Streams {
     line: Arc<Line>,
     runtime: Handle,
-    leaked_secret: LeakedSecret,
+    leaked_secret: Mutex<LeakedSecret>,
     open: Mutex<HashMap<TokenId, Vec<Weak<Open>>>>,
 }
 
 impl Streams {
     pub(super) fn new(line: Arc<Line>, runtime: Handle, leaked_secret: LeakedSecret) -> Self {
-        Self { line, runtime, leaked_secret, open: Mutex::default() }
+        Self { line, runtime, leaked_secret: Mutex::new(leaked_secret), open: Mutex::default() }
+    }
+
+    /// What a secret token from a browser leads to, from now on.
+    pub(super) fn set_leaked_secret(&self, leaked_secret: LeakedSecret) {
+        *self.leaked_secret.lock() = leaked_secret;
     }
 
     /// A response begins to flow. With a `case` it is judged anew when its policy changes.
@@ -283,9 +288,10 @@ impl Streams {
                     continue;
                 }
             };
+            let leaked_secret = *self.leaked_secret.lock();
             for open in &streams {
                 match (&policy, &open.case) {
-                    (Some(policy), Some(case)) => open.judge(case, policy, self.leaked_secret),
+                    (Some(policy), Some(case)) => open.judge(case, policy, leaked_secret),
                     _ => open.end(Denial::TokenRevoked),
                 }
             }
@@ -296,6 +302,13 @@ impl Streams {
     pub(super) fn len(&self) -> usize {
         let open = self.open.lock();
         open.values().flatten().filter(|open| open.strong_count() > 0).count()
+    }
+
+    /// Ends all of them: the gate is about to stop.
+    pub(super) fn end_all(&self) {
+        for open in self.of(None) {
+            open.end(Denial::ShuttingDown);
+        }
     }
 
     /// Ends streams whose token's time is over, and forgets those that have ended.

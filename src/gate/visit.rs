@@ -12,6 +12,7 @@ use super::leash::{Connector, Leash};
 use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
+use super::rules::Rules;
 use super::traced::{Traced, Waits};
 use crate::policy::route::{Rewrite, Route};
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
@@ -69,6 +70,8 @@ pub(super) enum Late {
 
 /// The per-request state of the gate: the `CTX`, or a part of it, of a `ProxyHttp`.
 pub struct Visit {
+    /// What it is judged by, to its end.
+    pub(super) rules: Arc<Rules>,
     pub(super) request_id: String,
     pub(super) started: Instant,
     pub(super) decided: Option<Instant>,
@@ -119,8 +122,9 @@ impl Drop for Active {
 }
 
 impl Visit {
-    pub(super) fn new(active: Active) -> Self {
+    pub(super) fn new(active: Active, rules: Arc<Rules>) -> Self {
         Self {
+            rules,
             active,
             request_id: ulid::Ulid::generate().to_string(),
             started: Instant::now(),

@@ -199,6 +199,14 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Whether nobody has the journal in `directory` open.
+    ///
+    /// # Errors
+    /// [`JournalError::InUse`]: somebody has.
+    pub fn check_free(directory: &Path) -> Result<(), JournalError> {
+        DirectoryLock::take(directory).map(drop)
+    }
+
     /// Opens the journal in `directory`: says what an earlier run left and which files were set aside.
     pub fn open(directory: &Path, node: Ulid) -> Result<(Self, Vec<Recovered>, Vec<SetAside>), JournalError> {
         Self::open_bounded(directory, node, MOST_FILES)

@@ -106,6 +106,8 @@ pub enum Denial {
     },
     /// The store cannot be asked (law 6).
     StoreUnavailable,
+    /// The gate is about to stop; only a stream is ended by that.
+    ShuttingDown,
 }
 
 impl Denial {
@@ -144,6 +146,7 @@ impl Denial {
             Self::CreditsExhausted { .. } => "credits_exhausted",
             Self::BudgetExhausted { .. } => "budget_exhausted",
             Self::StoreUnavailable => "store_unavailable",
+            Self::ShuttingDown => "shutting_down",
         }
     }
 }

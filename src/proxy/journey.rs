@@ -8,6 +8,7 @@ use std::time::Instant;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
+use super::Setup;
 use super::upstreams::{NoServer, Slot, Ticket, Upstream};
 use crate::config::HashBy;
 use crate::gate::{UPSTREAM_BUSY, UPSTREAM_RESTING, Visit};
@@ -16,7 +17,9 @@ use crate::policy::query;
 /// One request's state: the gate's, and where it goes.
 pub struct Journey {
     pub(super) visit: Visit,
-    /// Its upstream, the same to its end whatever the configuration becomes.
+    /// Where it may go; of the same configuration as what it is judged by.
+    setup: Arc<Setup>,
+    /// Its upstream, once it is to be forwarded.
     pub(super) upstream: Option<Arc<Upstream>>,
     /// Its place at the server that is asked now.
     pub(super) ticket: Option<Ticket>,
@@ -30,8 +33,17 @@ pub struct Journey {
 }
 
 impl Journey {
-    pub(super) fn new(visit: Visit) -> Self {
-        Self { visit, upstream: None, ticket: None, tried: Vec::new(), bound: None, again: false, slot: None }
+    pub(super) fn new(visit: Visit, setup: Arc<Setup>) -> Self {
+        let tried = Vec::new();
+        Self { visit, setup, upstream: None, ticket: None, tried, bound: None, again: false, slot: None }
+    }
+
+    /// Finds the upstream that its route names.
+    pub(super) fn choose_upstream(&mut self) {
+        if self.upstream.is_none() {
+            let name = self.visit.upstream();
+            self.upstream = name.and_then(|name| self.setup.upstreams.get(name)).cloned();
+        }
     }
 
     /// Its upstream; there is one once a server was to be chosen.

@@ -296,9 +296,9 @@ impl Upstreams {
     }
 }
 
-impl FromIterator<(String, Upstream)> for Upstreams {
-    fn from_iter<I: IntoIterator<Item = (String, Upstream)>>(upstreams: I) -> Self {
-        Self(upstreams.into_iter().map(|(name, upstream)| (name, Arc::new(upstream))).collect())
+impl FromIterator<(String, Arc<Upstream>)> for Upstreams {
+    fn from_iter<I: IntoIterator<Item = (String, Arc<Upstream>)>>(upstreams: I) -> Self {
+        Self(upstreams.into_iter().collect())
     }
 }
 

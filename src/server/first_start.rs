@@ -32,7 +32,7 @@ impl FirstStart {
 
     /// Tries until the store answers, then says that Tollgate is ready. A store that is down at the start is no
     /// reason not to start: requests get 503 until it is back (law 6).
-    pub(super) async fn run(self, ready: watch::Sender<bool>) {
+    pub(super) async fn run(self, ready: Arc<watch::Sender<bool>>) {
         loop {
             match self.attempt().await {
                 Ok(()) => break,
@@ -40,8 +40,7 @@ impl FirstStart {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        let _ = ready.send(true);
-        ready.closed().await;
+        ready.send_replace(true);
     }
 
     async fn attempt(&self) -> Result<(), ServeError> {

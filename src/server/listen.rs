@@ -1,19 +1,23 @@
-//! The sockets for requests: bound here, served by Pingora.
+//! The sockets for requests: bound or taken over, served by Pingora.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::proxy::http_proxy_service;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::Fds;
 use pingora::server::configuration::ServerConf;
-use pingora::services::Service;
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::{ServeError, bind};
+use super::ServeError;
+use super::connections::Counted;
+use super::sockets::Sockets;
 use crate::config::Config;
 use crate::proxy::Proxy;
 
@@ -33,32 +37,47 @@ pub(super) struct Listening {
     conf: ServerConf,
 }
 
+/// Sockets that are served.
+pub(super) struct Serving {
+    /// Their addresses, with their real ports.
+    pub(super) addresses: Vec<SocketAddr>,
+    connections: Counted<HttpProxy<Proxy>>,
+}
+
+impl Serving {
+    /// The sockets are served no more: lets connections come to their end (`connections`).
+    pub(super) async fn close(&self, patience: Duration) {
+        self.connections.close(patience).await;
+    }
+
+    /// Waits until all connections have ended, for `patience` at most.
+    pub(super) async fn wait_closed(&self, patience: Duration) {
+        self.connections.wait_closed(patience).await;
+    }
+}
+
 impl Listening {
-    pub(super) fn bind(config: &Config) -> Result<Self, ServeError> {
-        let mut sockets = Vec::new();
+    pub(super) fn bind(config: &Config, sockets: &mut Sockets) -> Result<Self, ServeError> {
+        let mut bound = Vec::new();
         for listener in &config.listeners {
-            let socket = bind("requests", listener.address)?;
+            let socket = sockets.listen("requests", listener.address)?;
             let failed = |source| ServeError::Listen { what: "requests", address: listener.address, source };
             socket.set_nonblocking(true).map_err(failed)?;
-            sockets.push((socket.local_addr().map_err(failed)?, socket));
+            bound.push((socket.local_addr().map_err(failed)?, socket));
         }
         let keep_alive = config.upstreams.values().map(|upstream| upstream.keep_alive).sum();
         let conf =
             ServerConf { upstream_keepalive_pool_size: keep_alive, max_retries: 16, ..ServerConf::default() };
-        Ok(Self { sockets, conf })
+        Ok(Self { sockets: bound, conf })
     }
 
-    /// Serves the sockets until told to stop. The addresses, with their real ports.
-    pub(super) fn start(
-        self,
-        runtime: &Runtime,
-        proxy: Proxy,
-        stopping: watch::Receiver<bool>,
-    ) -> Vec<SocketAddr> {
+    /// Serves the sockets until told to stop.
+    pub(super) fn start(self, runtime: &Runtime, proxy: Proxy, stopping: watch::Receiver<bool>) -> Serving {
         let mut fds = Fds::new();
         let mut addresses = Vec::new();
         let _context = runtime.enter();
-        let mut service = http_proxy_service(&Arc::new(self.conf), proxy);
+        let connections = Counted::new(http_proxy(&Arc::new(self.conf), proxy));
+        let mut service = Service::new("requests".to_owned(), connections.clone());
         for (address, socket) in self.sockets {
             let listener = ListenerConfig::tcp(address.to_string());
             service.add_listener(
@@ -68,7 +87,7 @@ impl Listening {
             addresses.push(address);
         }
         let fds = Arc::new(Mutex::new(fds));
-        runtime.spawn(async move { Service::start_service(&mut service, Some(fds), stopping, 1).await });
-        addresses
+        runtime.spawn(async move { service.start_service(Some(fds), stopping, 1).await });
+        Serving { addresses, connections }
     }
 }

@@ -17,8 +17,9 @@ use pingora::services::background::{BackgroundService, GenBackgroundService};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::{DRAIN_PATIENCE, ServeError, access_log, bind, first_start, open_store, runtime, settings};
-use super::{start_admin, state};
+use super::instance::{DRAIN_PATIENCE, access_log, open_store, runtime, start_admin};
+use super::sockets::Sockets;
+use super::{ServeError, first_start, settings, state};
 use crate::config::{self, Config, ConfigError};
 use crate::gate::Gate;
 use crate::policy::AccountId;
@@ -64,17 +65,18 @@ impl Plugin {
     pub fn from_config(config: &Config) -> Result<Self, ServeError> {
         state::prepare(config)?;
         let control = runtime("tollgate", 1)?;
-        let store = control.block_on(open_store(config))?;
+        let store = open_store(&control, config, None)?;
         let (access_log, log) = access_log(config)?;
-        let settings = settings::of(config, state::sealer(config)?);
+        let settings = settings::of(config, Some(state::sealer(config)?));
         let metrics = Arc::new(Metrics::new()?);
         let handle = control.handle().clone();
         let gate = Arc::new(Gate::open(settings, store.clone(), metrics, access_log, handle)?);
         let (stopping, stop) = watch::channel(false);
-        let (ready, started) = watch::channel(false);
+        let ready = Arc::new(watch::Sender::new(false));
+        let started = ready.subscribe();
         let first = first_start::FirstStart::new(config, store.clone(), AccountId::default_account());
         control.spawn(first.run(ready));
-        let listener = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
+        let listener = config.admin.as_ref().map(|admin| Sockets::default().listen("admin", admin.address)).transpose()?;
         let admin = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         if let Some(listener) = listener {
             start_admin(config, &control, listener, &gate, &store, started.clone(), stop);

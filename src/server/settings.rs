@@ -10,7 +10,7 @@ use crate::store::seal::Sealer;
 use crate::telemetry::{LogSampling, Parents, TracerSettings};
 
 /// What the gate is told.
-pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
+pub(super) fn of(config: &Config, sealer: Option<Sealer>) -> Settings {
     Settings {
         routes: config.routes.clone(),
         dialect: match config.dialect {
@@ -36,7 +36,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
         },
         state_dir: config.state_dir.clone(),
         node_name: node_name(config),
-        sealer: Some(sealer),
+        sealer,
     }
 }
 

@@ -1,25 +1,51 @@
-//! The signals that mean "stop".
+//! The signals that a process acts on.
+
+use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for SIGTERM or SIGINT. SIGHUP is not a reason to stop; reloading is not built yet, and it says so.
-pub(super) async fn wait_for_stop() {
-    let (Ok(mut term), Ok(mut interrupt), Ok(mut hangup)) =
-        (open(SignalKind::terminate()), open(SignalKind::interrupt()), open(SignalKind::hangup()))
-    else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = term.recv() => return,
-            _ = interrupt.recv() => return,
-            _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: this version reads its configuration only at the start; restart it");
-            }
-        }
-    }
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// SIGTERM, SIGINT: stop.
+    Stop,
+    /// SIGHUP: read the configuration anew.
+    Reload,
+    /// SIGUSR2: start the program anew and hand over to it.
+    Upgrade,
 }
 
-fn open(kind: SignalKind) -> std::io::Result<Signal> {
-    signal(kind).inspect_err(|error| tracing::error!(%error, "signals cannot be watched"))
+/// The signals, caught from the moment this is made.
+pub(super) struct Signals {
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    usr2: Signal,
+}
+
+impl Signals {
+    /// Catches them; on a runtime.
+    pub(super) fn catch() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.term.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hangup.recv() => Wish::Reload,
+            _ = self.usr2.recv() => Wish::Upgrade,
+        }
+    }
+
+    /// Waits until it is to stop; others are let by.
+    pub(super) async fn stop(&mut self) {
+        while self.next().await != Wish::Stop {}
+    }
 }

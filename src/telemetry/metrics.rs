@@ -11,6 +11,7 @@ use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+use super::reloads::ReloadMetrics;
 use crate::policy::{Credits, Denial, Pool};
 use crate::store::StoreError;
 
@@ -89,6 +90,7 @@ pub struct Metrics {
     gate_duration: Histogram,
     answers: AnswerVecs,
     upstreams: UpstreamMetrics,
+    reloads: ReloadMetrics,
     lookups: [IntCounter; Lookup::ALL.len()],
     store_errors: IntCounterVec,
     store_duration: HistogramVec,
@@ -220,6 +222,7 @@ impl Metrics {
             )?,
             answers: AnswerVecs::new(&make)?,
             upstreams: UpstreamMetrics::register(&registry)?,
+            reloads: ReloadMetrics::register(&registry)?,
             lookups: Lookup::ALL.map(|lookup| lookups.with_label_values(&[lookup.as_str()])),
             store_errors: make.counters(
                 "tollgate_store_errors_total",
@@ -260,6 +263,11 @@ impl Metrics {
             process: ProcessMetrics::new(&registry)?,
             registry,
         })
+    }
+
+    /// What is counted of reading the configuration anew.
+    pub fn reloads(&self) -> &ReloadMetrics {
+        &self.reloads
     }
 
     /// What is counted of upstreams and their servers.

@@ -10,6 +10,7 @@ pub(crate) mod collector;
 pub(crate) mod evidence;
 pub(crate) mod gate;
 pub(crate) mod installed;
+pub(crate) mod load;
 pub(crate) mod redis_server;
 pub(crate) mod redis_topology;
 pub(crate) mod secure;

@@ -69,7 +69,7 @@ fn fills_in_every_default() {
         assert_eq!(config.cors.allows(header), allowed, "{header}");
     }
     assert_eq!(config.access_log, AccessLog::Stdout);
-    assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+    assert_eq!((config.shutdown_delay, config.shutdown_grace), (Duration::ZERO, Duration::from_secs(10)));
     assert_eq!(config.reclaim_window, Duration::from_hours(24));
     assert_eq!(config.brute_force, BruteForce { failures: 300, window: Duration::from_mins(1) });
     assert_eq!(config.usage_retention, Duration::from_hours(400 * 24));
@@ -142,7 +142,10 @@ fn reads_every_key() {
     let headers: Vec<_> =
         tracing.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(headers, [("x-api-key", "s3cret-value")]);
-    assert_eq!(config.shutdown_grace, Duration::from_mins(1));
+    assert_eq!(
+        (config.shutdown_delay, config.shutdown_grace),
+        (Duration::from_secs(5), Duration::from_mins(1))
+    );
     assert_eq!((config.outage_grace, config.policies), (Duration::from_hours(1), 5000));
     assert_eq!(config.reclaim_window, Duration::from_mins(90));
     assert_eq!(config.brute_force, BruteForce { failures: 5, window: Duration::from_secs(10) });

@@ -6,6 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::*;
 use crate::policy::signature::BodyDigest;
 
+const LONGEST: Duration = Duration::from_mins(10);
+
 /// Numbers that look random, and are the same at each run.
 struct Dice(u64);
 
@@ -67,7 +69,7 @@ async fn sent_on(session: &mut ServerSession) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_held_body_is_sent_on_as_it_came_and_so_is_what_comes_after_it() {
-    let room = Room::new(Duration::from_mins(5));
+    let room = Room::new();
     let edges = [1, 65_535, 65_536, 65_537, 131_072];
     for round in 0..120_u64 {
         let mut dice = Dice(round);
@@ -91,7 +93,7 @@ async fn a_held_body_is_sent_on_as_it_came_and_so_is_what_comes_after_it() {
         session.req_header_mut().insert_header("X-Changed", "by a module").unwrap();
         let before = session.req_header().clone();
 
-        let Held { digest, place } = room.hold(&mut session, 1 << 20).await.unwrap().unwrap();
+        let Held { digest, place } = room.hold(&mut session, 1 << 20, LONGEST).await.unwrap().unwrap();
         assert_eq!(room.free.available_permits(), ROOM / KIB - length.div_ceil(KIB), "{what}");
         drop(place);
         assert_eq!(room.free.available_permits(), ROOM / KIB, "{what}");
@@ -128,7 +130,7 @@ async fn many_long_bodies_on_one_connection_leave_one_layer_over_it() {
     for _ in 0..20 {
         let mut session = Session::new_h1(stream);
         assert!(session.as_downstream_mut().read_request().await.unwrap());
-        Room::new(Duration::from_mins(5)).hold(&mut session, 1 << 20).await.unwrap().unwrap();
+        Room::new().hold(&mut session, 1 << 20, LONGEST).await.unwrap().unwrap();
         assert!(sent_on(session.as_downstream_mut()).await == body);
         let reused = session.downstream_session.finish().await.unwrap().unwrap();
         stream = reused.into_parts().0;
@@ -147,7 +149,7 @@ async fn a_body_that_is_too_long_is_not_read_to_its_end() {
         }
         wire.resize(wire.len() + 5_000_000, b'x');
         let mut session = open(wire, Dice(1)).await;
-        let refused = Room::new(Duration::from_mins(5)).hold(&mut session, 100_000).await.unwrap();
+        let refused = Room::new().hold(&mut session, 100_000, LONGEST).await.unwrap();
         assert_eq!(refused.err(), Some(Denial::BodyTooLarge { most: 100_000 }));
         assert!(session.body_bytes_read() < 300_000, "{}", session.body_bytes_read());
     }
@@ -157,21 +159,21 @@ async fn a_body_that_is_too_long_is_not_read_to_its_end() {
 async fn all_held_bodies_share_a_room_and_none_is_waited_for_for_ever() {
     let body = Dice(3).bytes(100_000);
     let whole = [b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n".as_slice(), &body].concat();
-    let room = Room { free: Arc::new(Semaphore::new(250)), longest: Duration::from_mins(1) };
+    let room = Room { free: Arc::new(Semaphore::new(250)) };
     let mut places = Vec::new();
     for expected in [None, None, Some(Denial::HeldBodiesFull)] {
         let mut session = open(whole.clone(), Dice(2)).await;
-        let held = room.hold(&mut session, 1 << 20).await.unwrap();
+        let held = room.hold(&mut session, 1 << 20, LONGEST).await.unwrap();
         assert_eq!(held.as_ref().err(), expected.as_ref());
         places.extend(held.ok());
     }
     places.pop();
     let mut session = open(whole.clone(), Dice(2)).await;
-    assert!(room.hold(&mut session, 1 << 20).await.unwrap().is_ok(), "there is room again");
+    assert!(room.hold(&mut session, 1 << 20, LONGEST).await.unwrap().is_ok(), "there is room again");
 
-    let impatient = Room { longest: Duration::from_millis(20), ..Room::new(Duration::ZERO) };
+    let impatient = Room::new();
     let mut session = open(whole[..50_000].to_vec(), Dice(2)).await;
-    let late = impatient.hold(&mut session, 1 << 20).await.unwrap();
+    let late = impatient.hold(&mut session, 1 << 20, Duration::from_millis(20)).await.unwrap();
     assert_eq!(late.err(), Some(Denial::SignatureStale));
     assert_eq!(impatient.free.available_permits(), ROOM / KIB, "what was read of it is gone");
 }

@@ -9,7 +9,7 @@ use ulid::Ulid;
 
 use super::purse_slot::{PurseSlot, key_of};
 use super::{LIFE, Meter, RECALL};
-use crate::ledger::journal::{Cell, Recovered};
+use crate::ledger::journal::{Cell, Journal, Recovered};
 use crate::ledger::lease::{Ask, Reserved};
 use crate::ledger::purse::{Micros, Wish};
 use crate::policy::{Credits, Denial};
@@ -151,8 +151,8 @@ pub(super) async fn cover(meter: Arc<Meter>, slot: Arc<PurseSlot>, lease: Ulid, 
     }
 }
 
-/// Settles what an earlier run of this node left, exactly as its journal says.
-pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
+/// Settles what an earlier run left in a journal, exactly as that says.
+pub(super) async fn recover(meter: Arc<Meter>, journal: Arc<Journal>, recovered: Vec<Recovered>) {
     let count = recovered.len();
     let mut left: Vec<Settlement> =
         recovered.into_iter().map(|left| settlement(key_of(left.entry), &left.cells)).collect();
@@ -164,7 +164,7 @@ pub(super) async fn recover(meter: Arc<Meter>, recovered: Vec<Recovered>) {
                     unreadable |= denial != Denial::StoreUnavailable;
                     later.push(settlement.clone());
                 } else {
-                    meter.journal.forget(settlement.key.lease.0);
+                    journal.forget(settlement.key.lease.0);
                     meter.open.fetch_sub(1, Ordering::AcqRel);
                 }
             }

@@ -71,6 +71,7 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
         | Denial::ReplayMemoryFull
         | Denial::HeldBodiesFull
         | Denial::BodyTooLarge { .. }
+        | Denial::ShuttingDown
         | Denial::StoreUnavailable => None,
     }
 }

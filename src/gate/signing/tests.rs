@@ -16,6 +16,9 @@ use crate::store::trail::a_note;
 use crate::store::{Event, Store};
 use crate::telemetry::Metrics;
 
+/// How far the time of a signature may be from the clock.
+const MAX_SKEW: Duration = Duration::from_mins(5);
+
 struct Bench {
     store: Arc<EmbeddedStore>,
     signing: Signing,
@@ -35,11 +38,7 @@ fn now() -> Timestamp {
 fn signing_over(store: &Arc<EmbeddedStore>) -> Signing {
     let metrics = Arc::new(Metrics::new().unwrap());
     let line = Arc::new(Line::new(store.clone(), metrics));
-    let settings = SigningSettings {
-        max_skew: Duration::from_mins(5),
-        patience: Duration::from_secs(30),
-        grace: Duration::from_mins(5),
-    };
+    let settings = SigningSettings { patience: Duration::from_secs(30), grace: Duration::from_mins(5) };
     Signing::new(&line, settings, Handle::current())
 }
 
@@ -109,7 +108,7 @@ impl Bench {
             dates: &[made.date.as_bytes()],
         };
         let request = SignedRequest { raw, token: &self.token, has_body: body.is_some() };
-        self.signing.check(&request, &self.policy, &self.route, now()).await
+        self.signing.check(&request, &self.policy, &self.route, now(), MAX_SKEW).await
     }
 
     async fn verify(&self, n: usize, secret: &SigningSecret) -> Result<Verified, Denial> {
@@ -221,7 +220,7 @@ async fn what_is_stale_or_of_another_token_asks_no_store() {
     let other = Token::from_random(TokenKind::Publishable, [7; 16]);
     let ask = async |token, at| {
         let request = SignedRequest { raw, token, has_body: false };
-        bench.signing.check(&request, &bench.policy, &bench.route, at).await.map(drop)
+        bench.signing.check(&request, &bench.policy, &bench.route, at, MAX_SKEW).await.map(drop)
     };
     let late = now().checked_add(jiff::SignedDuration::from_secs(301)).unwrap();
     assert_eq!(ask(&bench.token, late).await, Err(Denial::SignatureStale));

@@ -4,8 +4,8 @@
 //!   no empty line after it: the client then drops the half event as the standard says, instead of taking it for whole.
 //! - NDJSON: a last line `{"error":{…}}`. A stream that is cut must not look complete. A half line before it is ended by
 //!   a line feed, and is no JSON.
-//! - WebSocket: a close frame, between frames: 1008 (policy violation), or 1013 (try again later) where waiting helps by
-//!   itself (RFC 6455, 7.4, and its IANA registry). Within a frame nothing can be said: the connection just ends.
+//! - WebSocket: a close frame, between frames: 1008 (policy violation), 1013 (try again later) where waiting helps by
+//!   itself, or 1012 (service restart) where the gate stops (RFC 6455, 7.4, and its IANA registry). Within a frame nothing can be said: the connection just ends.
 //!
 //! Only a refusal's code and a fixed sentence go out, nothing of the request.
 
@@ -16,6 +16,7 @@ use crate::policy::denial::Denial;
 const MAX_REASON: usize = 123;
 const POLICY_VIOLATION: u16 = 1008;
 const TRY_AGAIN_LATER: u16 = 1013;
+const SERVICE_RESTART: u16 = 1012;
 
 impl Tally {
     /// What goes out last, after all that was fed. `None`: there is no way to say it, so just end.
@@ -46,6 +47,7 @@ pub fn reason(denial: &Denial) -> &'static str {
         Denial::TokenExpired => "The stream ended: the API token has expired.",
         Denial::RateLimited { .. } => "The stream ended: too many requests with this API token.",
         Denial::StoreUnavailable => "The stream ended: the gate cannot reach its store. Try again.",
+        Denial::ShuttingDown => "The stream ended: this gate is about to stop. Connect again.",
         _ => "The stream ended: the API token may no longer read it.",
     }
 }
@@ -54,6 +56,7 @@ pub fn reason(denial: &Denial) -> &'static str {
 fn close_frame(denial: &Denial) -> Vec<u8> {
     let status = match denial {
         Denial::RateLimited { .. } | Denial::StoreUnavailable => TRY_AGAIN_LATER,
+        Denial::ShuttingDown => SERVICE_RESTART,
         _ => POLICY_VIOLATION,
     };
     let text = format!("{}: {}", denial.code(), reason(denial));

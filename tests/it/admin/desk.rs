@@ -106,7 +106,7 @@ impl Desk {
             store: Arc::clone(&store) as Arc<dyn Store>,
             account: account.id,
             explainer: Arc::new(FakeGate { asked: Arc::clone(&asked) }),
-            datasets: vec!["CORE/*".to_owned()],
+            datasets: Arc::new(|| vec!["CORE/*".to_owned()]),
             metrics: Arc::new(|| "# TYPE tollgate_up gauge\ntollgate_up 1\n".to_owned()),
             metrics_open: true,
             started: tokio::sync::watch::channel(true).1,

@@ -207,7 +207,7 @@ impl Node {
             store,
             account: AccountId::default_account(),
             explainer: Arc::new(NoGate),
-            datasets: Vec::new(),
+            datasets: Arc::new(Vec::new),
             metrics: Arc::new(String::new),
             metrics_open: true,
             started: tokio::sync::watch::channel(true).1,

@@ -25,6 +25,7 @@ pub(crate) struct Plan {
     upstream_extra: String,
     admin_extra: String,
     env: Vec<(String, String)>,
+    binary: Option<PathBuf>,
 }
 
 /// The routes most tests use.
@@ -52,6 +53,7 @@ impl Plan {
             upstream_extra: String::new(),
             admin_extra: String::new(),
             env: Vec::new(),
+            binary: None,
         }
     }
 
@@ -109,7 +111,13 @@ impl Plan {
         self
     }
 
-    fn yaml(&self) -> String {
+    /// Another path of the program, such as a link to it.
+    pub(crate) fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
+    }
+
+    pub(crate) fn yaml(&self) -> String {
         let servers: Vec<String> = self.upstreams.iter().map(|server| format!("\"{server}\"")).collect();
         let servers = self.servers.clone().unwrap_or_else(|| servers.join(", "));
         format!(
@@ -131,6 +139,8 @@ pub(crate) struct Gate {
     plan: Plan,
     directory: tempfile::TempDir,
     child: Child,
+    /// The process that has taken over from the child, if there was an upgrade.
+    successor: Option<u32>,
     starts: usize,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -146,6 +156,7 @@ impl Gate {
             plan,
             directory,
             child,
+            successor: None,
             starts: 1,
             address: unknown,
             admin: unknown,
@@ -292,27 +303,30 @@ impl Gate {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or(self.child.id())
     }
 
     /// Asks the process to stop and waits until it has, in good order.
     pub(crate) fn stop(&mut self) {
-        signal(self.child.id(), "TERM");
+        signal(self.pid(), "TERM");
         self.reap();
-        let status = self.child.try_wait().ok().flatten();
-        assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", self.events());
+        if self.successor.is_none() {
+            let status = self.child.try_wait().ok().flatten();
+            assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", self.events());
+        }
     }
 
     /// Kills the process without a warning.
     pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
+        signal(self.pid(), "KILL");
         self.reap();
     }
 
     fn reap(&mut self) {
+        let pid = self.pid();
         let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(20) {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
+        while started.elapsed() < Duration::from_secs(40) {
+            if self.has_ended(pid) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -320,9 +334,76 @@ impl Gate {
         panic!("the gate does not stop: {}", self.events());
     }
 
+    /// Whether one of its processes has ended.
+    pub(crate) fn has_ended(&mut self, pid: u32) -> bool {
+        if pid == self.child.id() {
+            return matches!(self.child.try_wait(), Ok(Some(_)));
+        }
+        // Nobody may have asked yet how it ended; then it is a zombie.
+        let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        state.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    }
+
+    /// Sends its process a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Writes another configuration, as an editor does: a new file in the place of the old one.
+    pub(crate) fn configure(&mut self, plan: Plan) {
+        self.write_config(&plan.yaml());
+        self.plan = plan;
+    }
+
+    /// Writes any text as the configuration.
+    pub(crate) fn write_config(&self, text: &str) {
+        let draft = self.path("proxy.yaml.new");
+        fs::write(&draft, text).expect("a configuration");
+        fs::rename(&draft, self.path("proxy.yaml")).expect("a configuration");
+    }
+
+    /// The process that said, after this place in the events, that it has taken over.
+    pub(crate) fn taken_over_by(&self, since: usize) -> Option<u32> {
+        let events = self.events();
+        let line = events.get(since..)?.lines().find(|line| line.contains("took over from the process"))?;
+        line.split("pid=").nth(1)?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Upgrades it, and waits until the old process has ended.
+    pub(crate) async fn upgrade(&mut self) {
+        let old = self.begin_upgrade().await;
+        self.wait_ended(old).await;
+    }
+
+    /// Upgrades it, and waits until the new process serves. The old process.
+    pub(crate) async fn begin_upgrade(&mut self) -> u32 {
+        let (old, since) = (self.pid(), self.events().len());
+        self.signal("USR2");
+        let started = Instant::now();
+        let new = loop {
+            if let Some(new) = self.taken_over_by(since) {
+                break new;
+            }
+            assert!(started.elapsed() < Duration::from_mins(1), "no upgrade: {}", self.events());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_ne!(new, old);
+        self.successor = Some(new);
+        old
+    }
+
+    pub(crate) async fn wait_ended(&mut self, pid: u32) {
+        let started = Instant::now();
+        while !self.has_ended(pid) {
+            assert!(started.elapsed() < Duration::from_mins(1), "{pid} does not end: {}", self.events());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Starts the process again on the same directory, without waiting until it is ready.
     pub(crate) async fn start_again_unready(&mut self) {
         self.child = run(&self.plan, self.directory.path(), self.starts);
+        self.successor = None;
         self.starts += 1;
         self.wait_listening().await;
     }
@@ -330,6 +411,7 @@ impl Gate {
     /// Starts the process again on the same directory.
     pub(crate) async fn start_again(&mut self) {
         self.child = run(&self.plan, self.directory.path(), self.starts);
+        self.successor = None;
         self.starts += 1;
         self.wait_answering().await;
     }
@@ -345,10 +427,14 @@ impl Drop for Gate {
             let _ = stream.read_to_string(&mut text);
             text
         });
-        signal(self.child.id(), "TERM");
+        let pid = self.pid();
+        signal(pid, "TERM");
         let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(3) && matches!(self.child.try_wait(), Ok(None)) {
+        while started.elapsed() < Duration::from_secs(3) && !self.has_ended(pid) {
             std::thread::sleep(Duration::from_millis(5));
+        }
+        if self.successor.is_some() && !self.has_ended(pid) {
+            signal(pid, "KILL");
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -366,7 +452,8 @@ impl Drop for Gate {
 
 fn run(plan: &Plan, directory: &Path, start: usize) -> Child {
     let file = |name: &str| File::create(directory.join(format!("{name}-{start}.log"))).expect("a log");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let binary = plan.binary.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
+    let mut command = Command::new(binary);
     command.args(["serve", "--config"]).arg(directory.join("proxy.yaml")).stdin(Stdio::null());
     command.stdout(file("access")).stderr(file("events")).env_remove("TOLLGATE_SECRET_TOKEN");
     command.envs(plan.env.iter().map(|(name, value)| (name, value)));

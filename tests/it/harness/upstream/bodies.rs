@@ -1,6 +1,6 @@
 //! Bodies with something to count in them, by the wish's name and number:
 //! `json=N` (an array of N), `object=N` (one value of N bytes), `lines=N` (NDJSON), `events=N` (server-sent events, then the
-//! end), `feed=N` (N events, and then nothing more), `burst=N` (N events at once, and then nothing more), `frames=N`
+//! end), `feed=N` (N events, and then nothing more), `ticks=N` (N events, one in 20 ms, then the end), `burst=N` (N events at once, and then nothing more), `frames=N`
 //! (WebSocket, N messages, and then nothing more), `half=N` (N lines of NDJSON, then the connection breaks),
 //! `stall=N` (says it has 3,000,000 bytes, sends N, and then nothing more), `price=N` (a header `X-Price: N`), `packed=N` (says it is compressed).
 
@@ -38,6 +38,14 @@ pub(super) async fn answer(stream: &mut TcpStream, name: &str, value: &str) -> O
                 chunk(stream, &event(at)).await?;
             }
             if name == "feed" { idle(stream).await } else { stream.write_all(b"0\r\n\r\n").await.ok() }
+        }
+        "ticks" => {
+            begin(stream, "text/event-stream").await?;
+            for at in 0..count {
+                chunk(stream, &event(at)).await?;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            stream.write_all(b"0\r\n\r\n").await.ok()
         }
         "burst" => {
             begin(stream, "text/event-stream").await?;

@@ -77,7 +77,7 @@ impl House {
             store: seam,
             account: account.id,
             explainer: Arc::new(NoGate),
-            datasets: Vec::new(),
+            datasets: Arc::new(Vec::new),
             metrics: Arc::new(String::new),
             metrics_open: true,
             started: tokio::sync::watch::channel(true).1,
