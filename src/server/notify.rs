@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// How long a word may wait for room.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -56,7 +59,10 @@ fn send(socket: &OsString, text: &str) -> io::Result<()> {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address).map(drop)
+    let ours = UnixDatagram::unbound()?;
+    // Whoever does not read must not hold up what this process has to do.
+    ours.set_write_timeout(Some(PATIENCE))?;
+    ours.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
 /// How often systemd wants to hear that this process is alive (`WatchdogSec=`); half of what it waits.
