@@ -13,7 +13,7 @@ run: setup-run ## build, start the sample data sets and Tollgate, serve until Ct
 
 test: setup-test ## all tests
 	@rm -rf target/tmp/evidence
-	$(CARGO) build --bin tollgate --example dataset_service
+	$(CARGO) build --bin tollgate --example dataset_service --example embed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --all-targets; else $(CARGO) test --all-targets; fi
 	$(CARGO) test --doc
 	@scripts/sealed target/tmp/evidence

@@ -20,7 +20,7 @@ use crate::harness::wait_for;
 
 const DATA: &str = "/v1/data/CORE/QUOTE/AAPL";
 const SECRET: &str = "sk_5ec2e7000000000000000000000005e7";
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const ROUTES: &str = r#"
 routes:
   - {path: "/v1/data/CORE/{dataset}/**", upstream: mine, access: core, dataset: "CORE/{dataset}"}

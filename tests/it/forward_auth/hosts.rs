@@ -13,7 +13,7 @@ use crate::harness::gate::Gate;
 use crate::harness::installed::{installed, run};
 use crate::harness::upstream::Upstream;
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Which proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,13 +121,11 @@ fn nginx(directory: &Path, port: u16, adapt: &dyn Fn(String) -> String) -> Comma
     let server = adapt(shipped("nginx.conf")).replace("listen 8000;", &format!("listen 127.0.0.1:{port};"));
     fs::write(directory.join("server.conf"), server).expect("a file");
     let at = directory.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!("{name}_temp_path {at}/{name};\n"))
-        .collect();
+    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = kinds.map(|name| format!("{name}_temp_path {at}/{name};")).join("\n");
     let main = format!(
         "user root;\nworker_processes 1;\ndaemon off;\npid {at}/pid;\nerror_log stderr notice;\n\
-         events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{temporary}include {at}/server.conf;\n}}\n"
+         events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{temporary}\ninclude {at}/server.conf;\n}}\n"
     );
     fs::write(directory.join("nginx.conf"), main).expect("a file");
     let mut command = Command::new("nginx");
