@@ -1,6 +1,10 @@
 //! Servers that fail: what is tried again, what never is, and who is left alone.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 
 use crate::harness::client::{Ask, Connection};
 use crate::harness::gate::{Gate, Plan, Token};
@@ -65,32 +69,26 @@ async fn a_write_that_a_server_may_have_seen_is_never_sent_again() {
 
 #[tokio::test]
 async fn a_write_whose_body_was_on_its_way_is_never_sent_again() {
-    let all = several::<2>().await;
-    let mut gate = gate_of(&all, EAGER).await;
-    let token = gate.token(json!({})).await;
+    let well = Upstream::start().await;
     // The server goes while the client still sends: its connection ends in the middle of the body.
-    let killed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    killed.set_nonblocking(true).unwrap();
-    let address = killed.local_addr().unwrap();
-    let killed = tokio::net::TcpListener::from_std(killed).unwrap();
-    let begun = tokio::spawn(async move {
-        let mut begun = 0;
-        while let Ok(Ok((mut stream, _))) =
-            tokio::time::timeout(std::time::Duration::from_secs(2), killed.accept()).await
-        {
+    let killed = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = killed.local_addr().expect("an address");
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = begun.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = killed.accept().await {
             let mut some = vec![0; 200];
-            if tokio::io::AsyncReadExt::read(&mut stream, &mut some).await.is_ok_and(|read| read > 0) {
-                begun += 1;
+            if stream.read(&mut some).await.is_ok_and(|read| read > 0) {
+                counted.fetch_add(1, Ordering::AcqRel);
             }
         }
-        begun
     });
-    let plan = Plan::new(&all[0]).servers(&[address, all[0].address()]).routes(ROUTES).upstream_extra(EAGER);
-    let mut other = plan.start().await;
-    let writer = other.token(json!({})).await;
+    let plan = Plan::new(&well).servers(&[address, well.address()]).routes(ROUTES).upstream_extra(EAGER);
+    let mut gate = plan.start().await;
+    let writer = gate.token(json!({})).await;
     let mut answered = Vec::new();
     for at in 0..20 {
-        let mut connection = Connection::open(other.address).await;
+        let mut connection = Connection::open(gate.address).await;
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
             writer.on(&format!("/x/{at}"))
@@ -102,12 +100,10 @@ async fn a_write_whose_body_was_on_its_way_is_never_sent_again() {
         }
         answered.push(connection.read(false).await.map_or(0, |answer| answer.status));
     }
-    let begun: usize = begun.await.expect("a count");
-    let whole = all[0].count();
+    let (begun, whole) = (begun.load(Ordering::Acquire), well.count());
     assert_eq!(begun + whole, 20, "each was begun once: {answered:?}");
     assert_eq!((count(&answered, 200), begun > 0), (whole, true));
-    other.wait_used(&writer, whole as u64).await;
-    assert_eq!(statuses(&gate, &token, "POST", 2).await, [200, 200]);
+    gate.wait_used(&writer, whole as u64).await;
 }
 
 #[tokio::test]
