@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_begins_a_new_trace_without_its_state() {
-        let begun = tracer(1.0, Parents::Always).begin(&headers("00-xyz"), true, ulid::Ulid(7 << 64 | 9));
+        let begun = tracer(1.0, Parents::Always).begin(&headers("00-xyz"), true, ulid::Ulid((7 << 64) | 9));
         assert_eq!((begun.parent, begun.state, begun.sampled), (None, None, true));
         assert_eq!(begun.trace.to_string(), "00000000000000070000000000000009");
     }

@@ -9,6 +9,7 @@ use crate::harness::gate::{Gate, Plan, Token};
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
 
+const PASSED: usize = 400;
 const DATA: &str = "/v1/data/CORE/QUOTE/AAPL";
 
 async fn gate(access_log: &str) -> (Upstream, Gate, Token) {
@@ -25,7 +26,6 @@ fn of_verdict<'l>(log: &'l [Value], verdict: &str) -> Vec<&'l Value> {
 #[tokio::test]
 async fn a_sampled_line_says_for_how_many_it_stands() {
     let (_upstream, gate, token) = gate("{to: stdout, sample: 0.25}").await;
-    const PASSED: usize = 400;
     for _ in 0..PASSED {
         assert_eq!(gate.ask(Ask::get(&token.on(DATA))).await.status, 200);
     }

@@ -55,7 +55,7 @@ impl Drop for Scene {
     }
 }
 
-fn only<'s>(spans: &'s [SpanSeen], what: impl Fn(&SpanSeen) -> bool) -> &'s SpanSeen {
+fn only(spans: &[SpanSeen], what: impl Fn(&SpanSeen) -> bool) -> &SpanSeen {
     let found: Vec<_> = spans.iter().filter(|span| what(span)).collect();
     assert_eq!(found.len(), 1, "{spans:#?}");
     found[0]
@@ -216,7 +216,10 @@ async fn refusals_and_failures_are_told_as_such() {
     assert_eq!(server.get("tollgate.credits"), "0");
     let clients: Vec<_> = spans.iter().filter(|span| span.kind == 3).collect();
     assert!(!clients.is_empty() && clients.iter().all(|span| span.status == 2), "{spans:#?}");
-    assert_eq!(scene.spans_of(&trace(3)).await.iter().filter(|span| span.get("url.path") != "").count(), 0);
+    assert_eq!(
+        scene.spans_of(&trace(3)).await.iter().filter(|span| !span.get("url.path").is_empty()).count(),
+        0
+    );
     let spans = scene.spans_of(&trace(4)).await;
     let server = only(&spans, |span| span.kind == 2);
     assert_eq!(
