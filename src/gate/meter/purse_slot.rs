@@ -260,12 +260,11 @@ impl PurseSlot {
             let ends = asked_at.saturating_add(micros(grant.valid_for));
             state.purse.granted(lease, grant.granted.0, ends, asked_at.saturating_add(life));
             let hour = period_start(Period::Hour, grant.at).as_second();
-            match state.pages.iter_mut().find(|page| page.lease == lease) {
-                Some(page) => page.hour = hour,
-                None => {
-                    state.pages.reserve_exact(1);
-                    state.pages.push(Page { lease, hour, cells: Vec::new() });
-                }
+            if let Some(page) = state.pages.iter_mut().find(|page| page.lease == lease) {
+                page.hour = hour;
+            } else {
+                state.pages.reserve_exact(1);
+                state.pages.push(Page { lease, hour, cells: Vec::new() });
             }
             // Of what is leased, this node's own part is told from the purse.
             state.books = Books {

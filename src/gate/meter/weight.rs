@@ -36,7 +36,6 @@ fn weigh(what: &str, most: usize, mut make: impl FnMut(u32)) {
     let before = ALLOCATOR.allocated();
     (0..TOKENS).for_each(&mut make);
     let each = ALLOCATOR.allocated().saturating_sub(before) / TOKENS as usize;
-    println!("{what}: {each} bytes");
     assert!(each <= most, "{what}: {each} bytes each, at most {most}");
 }
 

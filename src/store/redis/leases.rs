@@ -206,9 +206,8 @@ impl RedisStore {
 
     /// The call for settlements of one account. What they count in together is named once.
     fn settle_call(&self, account: &AccountId, settlements: &[Settlement]) -> Cmd {
-        let days = BTreeSet::from_iter(
-            settlements.iter().flat_map(|settlement| &settlement.cells).map(|cell| day_of(cell.hour)),
-        );
+        let cells = settlements.iter().flat_map(|settlement| &settlement.cells);
+        let days: BTreeSet<i64> = cells.map(|cell| day_of(cell.hour)).collect();
         let mut keys = vec![self.keys.leases(account), self.keys.seen(account)];
         let mut args =
             vec![micros(CLOSED_FOR), micros(UNKNOWN_FOR), micros(self.retention.usage), self.clock_text()];

@@ -24,7 +24,7 @@ local function whole(written)
 end
 
 local function text(number)
-  return string.format('%d', number)
+  return string.format('%.0f', number)
 end
 
 -- The day, counted from the epoch, that begins the month around a day. Years are counted from the first of March, so

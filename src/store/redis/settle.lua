@@ -200,7 +200,7 @@ for _, key in ipairs(book_keys) do
     local figures = books[key].figures[field]
     if figures and figures.counted then
       table.insert(written, field)
-      table.insert(written, string.format('%d %d %d', figures[1], figures[2], figures[3]))
+      table.insert(written, string.format('%.0f %.0f %.0f', figures[1], figures[2], figures[3]))
     end
   end
   write_fields(key, written)
