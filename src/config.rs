@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::policy::{LeakedSecret, OutsideBrowser};
 mod cors;
 mod document;
 mod keeping;
+mod limits;
 mod listeners;
 mod nearest;
 mod problem;
@@ -34,6 +34,8 @@ pub mod units;
 mod upstreams;
 
 pub use cors::Cors;
+pub use limits::Limits;
+pub use listeners::{CertificateFiles, Listener, Tls, TlsVersion};
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
 pub use store::{RedisTopology, RedisUrl, StoreConfig, StoreUrl, TlsFiles};
@@ -52,6 +54,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where the admin API is; `None`: there is none.
     pub admin: Option<Listener>,
+    /// What one client may take of the gate.
+    pub limits: Limits,
     /// Where tokens and credits are kept.
     pub store: StoreConfig,
     /// How refusals are told.
@@ -86,13 +90,6 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Which paths are served; at least one.
     pub routes: RouteTable,
-}
-
-/// An address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
-    /// The address; port 0 leaves the choice to the system.
-    pub address: SocketAddr,
 }
 
 /// How refusals are told (`clients.md`).
@@ -170,6 +167,8 @@ fn all_keys() -> Vec<&'static str> {
         keeping::LEASE_KEYS,
         keeping::USAGE_KEYS,
         listeners::KEYS,
+        listeners::TLS_KEYS,
+        limits::KEYS,
         cors::KEYS,
         store::KEYS,
         store::TLS_KEYS,

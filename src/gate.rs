@@ -52,6 +52,7 @@ pub mod reply;
 mod signing;
 mod step;
 mod streams;
+mod upload;
 mod visit;
 
 pub use cors::CorsSettings;
@@ -59,6 +60,7 @@ pub use directory::DirectorySettings;
 pub use forward::Forwarded;
 pub use leash::Connector;
 pub use pass::Pass;
+pub use upload::Uploads;
 pub use visit::Visit;
 
 use decision::{Decision, Judge};
@@ -92,6 +94,8 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// Which headers tell an upstream of the client.
     pub forwarded: Forwarded,
+    /// How long a body may be, and how slow.
+    pub uploads: Uploads,
     /// How far the time of a signed request may be from this node's, to either side.
     pub signature_max_skew: Duration,
     /// How policies are kept.
@@ -258,10 +262,15 @@ impl Gate {
 
     /// Decides about a request. `Ok(true)`: it was answered here (refused, or a preflight) and goes no further.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        if self.settings.dialect == Dialect::Iex {
-            visit.trail.form = self.own.read_form(session).await;
-        }
-        let mut decision = self.decide(session, visit, None).await;
+        let most = self.settings.uploads.most;
+        let mut decision = if upload::announced(session).is_some_and(|length| length > most) {
+            Err(Denial::BodyTooLarge { most })
+        } else {
+            if self.settings.dialect == Dialect::Iex {
+                visit.trail.form = self.own.read_form(session).await;
+            }
+            self.decide(session, visit, None).await
+        };
         if let Ok(Decision::AwaitBody { most }) = decision {
             let began = Instant::now();
             let body = self.room.hold(session, most).await?;
@@ -339,6 +348,26 @@ impl Gate {
         decision
     }
 
+    /// A piece of the request's body has come, for a `ProxyHttp`'s `request_body_filter`.
+    ///
+    /// # Errors
+    /// The body is longer than it may be, or comes too slowly: it goes no further.
+    pub fn request_body_filter(
+        &self,
+        session: &Session,
+        body: Option<&Bytes>,
+        end_of_stream: bool,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        let Some(piece) = body.filter(|_| !session.as_downstream().was_upgraded()) else { return Ok(()) };
+        let now = Instant::now();
+        let Err(late) = visit.upload.count(&self.settings.uploads, piece.len(), end_of_stream, now) else {
+            return Ok(());
+        };
+        visit.late = Some(late);
+        Err(Error::new_down(ErrorType::Custom("request body refused")))
+    }
+
     /// Writes what the upstream gets: the judged target, no credential, and who the request is from.
     ///
     /// # Errors
@@ -359,6 +388,7 @@ impl Gate {
         let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
         forward::strip(upstream)?;
+        forward::join_cookies(upstream)?;
         if let Some((_, route)) = &visit.trail.route
             && (route.price.reads_body() || (visit.leash.is_some() && route.price.is_known_late()))
         {
@@ -384,6 +414,10 @@ impl Gate {
     ) -> Result<()> {
         if is_interim(response.status) {
             return Ok(());
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // What is spoken now has pauses of its own; how long they may be is the upstream's `read_timeout` to say.
+            session.as_downstream_mut().set_read_timeout(None);
         }
         let now = Instant::now();
         if let (Some(decided), None) = (visit.decided, visit.answered) {
@@ -481,7 +515,7 @@ impl Gate {
         if let Verdict::Passed(pass) = &mut visit.verdict {
             pass.begin_response(599);
         }
-        if failure != Failure::BadRequest {
+        if !matches!(failure, Failure::BadRequest | Failure::RequestTimeout) {
             // The error's text may quote the request, so only its kind is told (law 7).
             tracing::warn!(
                 request_id = %visit.request_id,
@@ -513,12 +547,17 @@ impl Gate {
         let answer = self.answer(&denial, &visit.trail);
         let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
         self.meter.refused(token, denial.code());
+        let unread = matches!(denial, Denial::BodyTooLarge { .. });
         visit.verdict = Verdict::Denied(denial);
-        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
-        match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
-            Ok(()) => answer.status,
-            Err(_) => 0,
+        if status_of(session).is_some() {
+            return 0;
         }
+        let (dialect, origin) = (self.settings.dialect, visit.origin.as_ref());
+        let sent = reply::send(dialect, session, &answer, &visit.request_id, origin).await;
+        if sent.is_ok() && unread {
+            held::linger(session).await;
+        }
+        sent.map_or(0, |()| answer.status)
     }
 
     /// Waits until no request is in flight, at most for `patience`.
@@ -618,9 +657,10 @@ fn failure_of(error: &Error) -> Option<Failure> {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout,
         ) => Some(Failure::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Failure::UpstreamUnavailable),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Failure::RequestTimeout),
         (
             ErrorSource::Downstream,
-            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+            ErrorType::WriteTimedout | ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
         ) => None,
         (ErrorSource::Downstream, _) => Some(Failure::BadRequest),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Failure::Internal),

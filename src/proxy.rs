@@ -82,6 +82,16 @@ impl ProxyHttp for Proxy {
         self.upstream(journey)?.address_host(upstream, journey.visit.server())
     }
 
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        self.gate.request_body_filter(session, body.as_ref(), end_of_stream, &mut journey.visit)
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,

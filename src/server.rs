@@ -25,6 +25,7 @@ use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::redis::{RedisClock, RedisSettings, RedisStore, RedisTls};
 use crate::telemetry::{AccessLogWriter, LogGuard, Metrics, start_events};
 
+pub mod accept;
 mod first_start;
 mod listen;
 mod settings;
@@ -77,6 +78,9 @@ pub enum ServeError {
     /// An upstream cannot be set up.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] accept::TlsError),
     /// The metrics cannot be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -105,13 +109,13 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let gate = Arc::new(Gate::open(
         settings::of(&config, state::sealer(&config)?),
         store.clone(),
-        metrics,
+        metrics.clone(),
         access_log,
         control.handle().clone(),
     )?);
     let upstreams = upstreams(&config)?;
     let data = listen::Listening::bind(&config)?;
-    let admin = config.admin.as_ref().map(|admin| bind("admin", admin.address)).transpose()?;
+    let admin = config.admin.as_ref().map(AdminDoor::bind).transpose()?;
 
     let (stop, stopping) = watch::channel(false);
     let (ready, started) = watch::channel(false);
@@ -119,10 +123,13 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     control.spawn(first.run(ready));
     let threads = config.threads.map_or_else(default_threads, std::num::NonZeroUsize::get);
     let proxy_runtime = runtime("proxy", threads)?;
-    let addresses = data.start(&proxy_runtime, Proxy::new(gate.clone(), upstreams), stopping.clone());
-    for address in &addresses {
+    let serving =
+        data.start(&proxy_runtime, Proxy::new(gate.clone(), upstreams), &metrics, &stopping)?;
+    for address in &serving.addresses {
         tracing::info!(%address, "listening for requests");
     }
+    let admin_certificates = admin.as_ref().and_then(|admin| admin.certificates.clone());
+    control.spawn(serving.certificates.clone().with(admin_certificates).watch());
     let admin = admin.map(|listener| start_admin(&control, listener, &gate, &store, started, stopping));
     control.block_on(signals::wait_for_stop());
 
@@ -217,16 +224,32 @@ fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeErr
     TcpListener::bind(address).map_err(|source| ServeError::Listen { what, address, source })
 }
 
+/// The admin API's socket, and what is shown there.
+struct AdminDoor {
+    socket: TcpListener,
+    certificates: Option<Arc<accept::Certificates>>,
+    patience: Duration,
+}
+
+impl AdminDoor {
+    fn bind(listener: &crate::config::Listener) -> Result<Self, ServeError> {
+        let certificates = accept::Entry::open_admin(listener)?;
+        let socket = bind("admin", listener.address)?;
+        Ok(Self { socket, certificates, patience: crate::config::Limits::default().header_timeout })
+    }
+}
+
 fn start_admin(
     control: &Runtime,
-    listener: TcpListener,
+    door: AdminDoor,
     gate: &Arc<Gate>,
     store: &Arc<dyn Store>,
     started: watch::Receiver<bool>,
     mut stopping: watch::Receiver<bool>,
 ) -> tokio::task::JoinHandle<()> {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "listening for the admin API");
+    let AdminDoor { socket, certificates, patience } = door;
+    if let Ok(address) = socket.local_addr() {
+        tracing::info!(%address, tls = certificates.is_some(), "listening for the admin API");
     }
     let metrics = gate.clone();
     let account = AccountId::default_account();
@@ -246,7 +269,14 @@ fn start_admin(
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     control.spawn(async move {
-        if let Err(error) = admin::serve(listener, router, stop).await {
+        let served = match certificates {
+            None => admin::serve(socket, router, stop).await,
+            Some(certificates) => match accept::admin::Encrypted::start(socket, certificates, patience) {
+                Ok(listener) => admin::serve_encrypted(listener, router, stop).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "the admin API stopped");
         }
     })

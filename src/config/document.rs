@@ -9,7 +9,9 @@ use ipnet::IpNet;
 
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
-use super::{AccessLog, Config, Dialect, Forwarded, Listener, keeping, listeners, routes, store, upstreams};
+use super::{
+    AccessLog, Config, Dialect, Forwarded, Limits, keeping, limits, listeners, routes, store, upstreams,
+};
 use crate::policy::signature::DEFAULT_MAX_SKEW;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
@@ -19,6 +21,7 @@ pub(super) const KEYS: Keys = Keys {
         "threads",
         "listeners",
         "admin",
+        "limits",
         "store",
         "dialect",
         "master_key",
@@ -72,10 +75,15 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
     let listeners = listeners::read(&fields);
     let taken = || listeners.iter().flatten().flatten();
     let admin = fields.optional("admin", |item| listeners::read_admin(item, taken()));
+    let limits = fields.or("limits", Limits::default(), limits::read);
     let store = store::read(fields.get("store").as_ref(), state_dir.as_deref().ok());
     let dialect = fields.or("dialect", Dialect::Standard, read_dialect);
     let master_key = fields.or("master_key", None, Item::optional_secret);
     let trusted_proxies = fields.or("trusted_proxies", Vec::new(), read_networks);
+    let trust = match (&listeners, &trusted_proxies) {
+        (Ok(listeners), Ok(trusted)) => listeners::check_trusted(&fields, listeners, trusted.len()),
+        _ => Ok(()),
+    };
     let leaked_secret = fields.or("leaked_secret", LeakedSecret::default(), |item| item.choice(&LEAKED));
     let outside_browser = fields
         .or("publishable_outside_browser", OutsideBrowser::default(), |item| item.choice(&OUTSIDE_BROWSER));
@@ -96,15 +104,17 @@ pub(super) fn read(root: &Item<'_>, path: &Path) -> Read<Config> {
         upstreams.as_ref().ok().map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
     let routes = routes::read(&fields, names.as_deref());
 
+    trust?;
     Ok(Config {
         path: path.to_owned(),
         state_dir: state_dir?,
         threads: threads?,
         listeners: listeners?
             .into_iter()
-            .map(|listener| listener.map(|(_, address)| Listener { address }))
+            .map(|listener| listener.map(|(_, listener)| listener))
             .collect::<Read<_>>()?,
         admin: admin?,
+        limits: limits?,
         store: store?,
         dialect: dialect?,
         master_key: master_key?,

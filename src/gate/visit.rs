@@ -11,6 +11,7 @@ use super::leash::{Connector, Leash};
 use super::own::Form;
 use super::pass::Pass;
 use super::reply::Failure;
+use super::upload::Upload;
 use crate::policy::route::Route;
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
 use crate::telemetry::JsonLine;
@@ -80,6 +81,8 @@ pub struct Visit {
     pub(super) server: Option<Arc<str>>,
     pub(super) bytes_out: u64,
     pub(super) late: Option<Late>,
+    /// How much of its body came, and how fast.
+    pub(super) upload: Upload,
     /// By which the upstream's connection can be let go of, where the response may be a stream.
     pub(super) leash: Option<Arc<Leash>>,
     _active: Active,
@@ -110,6 +113,7 @@ impl Visit {
             decided: None,
             held: None,
             place: Place::default(),
+            upload: Upload::default(),
             answered: None,
             trail: Trail::default(),
             verdict: Verdict::Undecided,

@@ -6,7 +6,7 @@ use crate::config::{
 };
 use crate::config::{RedisTopology, RedisUrl, Server};
 use crate::gate::reply::Dialect;
-use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings};
+use crate::gate::{CorsSettings, DirectorySettings, Forwarded, Settings, Uploads};
 use crate::proxy::{HostHeader, UpstreamSettings};
 use crate::store::Retention;
 use crate::store::redis::{Place, RedisServers};
@@ -16,10 +16,7 @@ use crate::store::seal::Sealer;
 pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
     Settings {
         routes: config.routes.clone(),
-        dialect: match config.dialect {
-            ConfiguredDialect::Standard => Dialect::Standard,
-            ConfiguredDialect::Iex => Dialect::Iex,
-        },
+        dialect: of_dialect(config.dialect),
         trusted_proxies: config.trusted_proxies.clone(),
         leaked_secret: config.leaked_secret,
         outside_browser: config.outside_browser,
@@ -30,6 +27,7 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
             ConfiguredForwarded::Forwarded => Forwarded::Rfc7239,
             ConfiguredForwarded::Both => Forwarded::Both,
         },
+        uploads: Uploads { most: config.limits.request_body, patience: config.limits.body_timeout },
         signature_max_skew: config.signature_max_skew,
         directory: DirectorySettings {
             policies: config.policies,
@@ -39,6 +37,14 @@ pub(super) fn of(config: &Config, sealer: Sealer) -> Settings {
         state_dir: config.state_dir.clone(),
         node_name: node_name(config),
         sealer: Some(sealer),
+    }
+}
+
+/// How refusals are told.
+pub(super) fn of_dialect(dialect: ConfiguredDialect) -> Dialect {
+    match dialect {
+        ConfiguredDialect::Standard => Dialect::Standard,
+        ConfiguredDialect::Iex => Dialect::Iex,
     }
 }
 

@@ -148,6 +148,11 @@ impl Metrics {
         })
     }
 
+    /// Where other rooms register what they count themselves.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// All of it in Prometheus's text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
