@@ -660,7 +660,10 @@ fn failure_of(error: &Error) -> Option<Failure> {
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Failure::RequestTimeout),
         (
             ErrorSource::Downstream,
-            ErrorType::WriteTimedout | ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+            ErrorType::WriteTimedout
+            | ErrorType::WriteError
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed,
         ) => None,
         (ErrorSource::Downstream, _) => Some(Failure::BadRequest),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Failure::Internal),

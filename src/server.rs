@@ -123,8 +123,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     control.spawn(first.run(ready));
     let threads = config.threads.map_or_else(default_threads, std::num::NonZeroUsize::get);
     let proxy_runtime = runtime("proxy", threads)?;
-    let serving =
-        data.start(&proxy_runtime, Proxy::new(gate.clone(), upstreams), &metrics, &stopping)?;
+    let serving = data.start(&proxy_runtime, Proxy::new(gate.clone(), upstreams), &metrics, &stopping)?;
     for address in &serving.addresses {
         tracing::info!(%address, "listening for requests");
     }

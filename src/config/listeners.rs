@@ -91,11 +91,7 @@ pub(super) fn check_trusted(fields: &Fields<'_>, listeners: &[Read<Taken>], trus
     }
 }
 
-fn read_listener<'t>(
-    item: &Item<'_>,
-    keys: &Keys,
-    taken: impl Iterator<Item = &'t Taken>,
-) -> Read<Listener> {
+fn read_listener<'t>(item: &Item<'_>, keys: &Keys, taken: impl Iterator<Item = &'t Taken>) -> Read<Listener> {
     let fields = item.fields(keys, "a mapping such as `address: 127.0.0.1:8080`")?;
     let address = read_free_address(&fields, taken);
     let tls = fields.optional("tls", read_tls);

@@ -42,7 +42,15 @@ impl<'a> Request<'a> {
         let authority = header.uri.authority().filter(|_| downstream.as_http2().is_some());
         let authority = authority.map(|authority| authority.as_str().as_bytes());
         let encrypted = downstream.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        Self { authority, encrypted, method: &header.method, target, headers: &header.headers, peer, has_body }
+        Self {
+            authority,
+            encrypted,
+            method: &header.method,
+            target,
+            headers: &header.headers,
+            peer,
+            has_body,
+        }
     }
 
     /// Every value of one header.

@@ -167,11 +167,9 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Held bodies full",
             "The gate holds as many bodies of signed requests back as it can at the moment. Try again.",
         ),
-        Denial::BodyTooLarge { most } => (
-            413,
-            "Body too large",
-            format!("The body of this request may have {most} bytes here at most."),
-        ),
+        Denial::BodyTooLarge { most } => {
+            (413, "Body too large", format!("The body of this request may have {most} bytes here at most."))
+        }
         Denial::DomainDenied(refusal) => (403, "Domain denied", domain_sentence(*refusal)),
         Denial::CoreDenied => text(403, "Core data denied", "The API token may not do this to core data."),
         Denial::PremiumDenied => {

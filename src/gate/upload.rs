@@ -72,7 +72,10 @@ mod tests {
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut fast = Upload::default();
         assert!(fast.count(&settings, 10_000, false, at(0)).is_ok());
-        assert!(matches!(fast.count(&settings, 1, true, at(0)), Err(Late::Denied(Denial::BodyTooLarge { .. }))));
+        assert!(matches!(
+            fast.count(&settings, 1, true, at(0)),
+            Err(Late::Denied(Denial::BodyTooLarge { .. }))
+        ));
         let mut steady = Upload::default();
         for second in 0..90 {
             assert!(steady.count(&settings, 50, false, at(second)).is_ok(), "{second}");

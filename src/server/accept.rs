@@ -33,8 +33,8 @@ mod http2;
 pub mod proxy_protocol;
 mod wire;
 
-pub use certificates::TlsError;
 pub(super) use certificates::Certificates;
+pub use certificates::TlsError;
 
 use counts::{Closed, Counts};
 use crowd::{Crowd, Seat};

@@ -77,8 +77,11 @@ impl Listening {
         for (address, socket, entry) in self.sockets {
             // Listening again only sets the length of the queue, which std leaves at 128.
             let again = TcpSocket::from_std_stream(std::net::TcpStream::from(OwnedFd::from(socket)));
-            let listener =
-                again.listen(BACKLOG).map_err(|source| ServeError::Listen { what: "requests", address, source })?;
+            let listener = again.listen(BACKLOG).map_err(|source| ServeError::Listen {
+                what: "requests",
+                address,
+                source,
+            })?;
             certificates.extend(entry.certificates());
             loops.push(runtime.spawn(site.clone().run(listener, entry, stopping.clone())));
             addresses.push(address);

@@ -31,3 +31,4 @@ mod signed;
 mod store_conformance;
 mod streaming;
 mod streams;
+mod transport;

@@ -15,7 +15,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, ParsedCertificate, ResolvesServerCert, ServerConfig, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use sha2::{Digest, Sha256};
@@ -106,8 +108,8 @@ impl Files {
     fn read(files: &Tls) -> Result<Self, TlsError> {
         let mut hash = Sha256::new();
         let mut read = |path: &Path| {
-            let content = std::fs::read(path)
-                .map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+            let content =
+                std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
             hash.update((content.len() as u64).to_be_bytes());
             hash.update(&content);
             Ok::<_, TlsError>(content)

@@ -99,8 +99,7 @@ mod tests {
         let kept: Vec<_> = ["10.0.0.1", "::ffff:10.0.0.1"].map(come).into_iter().flatten().collect();
         assert_eq!((kept.len(), crowd.len()), (2, 2));
         assert!(come("10.0.0.1").is_none(), "the third of one address");
-        let others: Vec<_> =
-            ["2001:db8::1", "2001:db8::ffff:1"].map(come).into_iter().flatten().collect();
+        let others: Vec<_> = ["2001:db8::1", "2001:db8::ffff:1"].map(come).into_iter().flatten().collect();
         assert_eq!(others.len(), 2);
         assert!(come("10.0.0.2").is_none(), "the fifth of all");
         drop(kept);

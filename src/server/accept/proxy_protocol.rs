@@ -91,8 +91,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Option<(Origin, usize)>, NoHeader> {
         _ if is_local => Origin::Unknown,
         0x00 => Origin::Unknown,
         0x11 => {
-            let ([a, b, c, d, _, _, _, _, high, low, ..], _) =
-                rest.split_first_chunk::<12>().ok_or(short)?;
+            let ([a, b, c, d, _, _, _, _, high, low, ..], _) = rest.split_first_chunk::<12>().ok_or(short)?;
             let port = u16::from_be_bytes([*high, *low]);
             Origin::Client(SocketAddr::new(Ipv4Addr::new(*a, *b, *c, *d).into(), port))
         }

@@ -72,7 +72,8 @@ impl Wire {
                     None => None,
                 };
                 let text = |value: Option<String>| value.unwrap_or_default();
-                let cipher = text(connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())));
+                let cipher =
+                    text(connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())));
                 let version = text(connection.protocol_version().map(|version| format!("{version:?}")));
                 let digest = SslDigest::new(cipher, version, None, None, Vec::new());
                 (&ahead.tcp, Some(Arc::new(digest)), alpn)

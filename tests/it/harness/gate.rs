@@ -22,6 +22,7 @@ pub(crate) struct Plan {
     routes: String,
     secret: Option<String>,
     upstream_extra: String,
+    listener_extra: String,
     env: Vec<(String, String)>,
 }
 
@@ -47,6 +48,7 @@ impl Plan {
             routes: ROUTES.to_owned(),
             secret: None,
             upstream_extra: String::new(),
+            listener_extra: String::new(),
             env: Vec::new(),
         }
     }
@@ -81,6 +83,12 @@ impl Plan {
         self
     }
 
+    /// More keys for the listener, as the inside of a flow mapping.
+    pub(crate) fn listener_extra(mut self, keys: &str) -> Self {
+        let _ = write!(self.listener_extra, ", {keys}");
+        self
+    }
+
     /// A secret token given by the environment, so that several nodes share it.
     pub(crate) fn secret(mut self, secret: &str) -> Self {
         self.secret = Some(secret.to_owned());
@@ -96,8 +104,9 @@ impl Plan {
     fn yaml(&self) -> String {
         let servers: Vec<String> = self.upstreams.iter().map(|server| format!("\"{server}\"")).collect();
         format!(
-            "state_dir: ./state\nthreads: 2\nlisteners:\n  - address: 127.0.0.1:0\nadmin: {{ address: 127.0.0.1:0 }}\n\
+            "state_dir: ./state\nthreads: 2\nlisteners:\n  - {{ address: \"127.0.0.1:0\"{} }}\nadmin: {{ address: 127.0.0.1:0 }}\n\
              store: {{ {} }}\nupstreams:\n  datasets: {{ servers: [{}]{} }}\n{}routes:{}",
+            self.listener_extra,
             self.store,
             servers.join(", "),
             self.upstream_extra,
