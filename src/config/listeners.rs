@@ -12,7 +12,6 @@ pub(super) const TLS_KEYS: Keys =
 pub(super) const CERTIFICATE_KEYS: Keys = Keys { known: &["cert", "key"], later: &[] };
 
 const EXPECTED: &str = "listener such as `- address: 127.0.0.1:8080`";
-const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
 
 /// An address to listen on, and what is spoken there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +117,7 @@ fn read_free_address<'t>(
 
 fn read_tls(item: &Item<'_>) -> Read<Tls> {
     let fields = item.fields(&TLS_KEYS, "a mapping such as `cert: gate.pem, key: gate.key`")?;
-    let min_version = fields.or("min_version", TlsVersion::V1_2, |item| item.choice(&VERSIONS));
+    let min_version = fields.or("min_version", TlsVersion::V1_2, read_version);
     let client_ca = fields.optional("client_ca", |item| {
         item.path("the path of a PEM file with the authorities that sign clients' certificates")
     });
@@ -130,6 +129,16 @@ fn read_tls(item: &Item<'_>) -> Read<Tls> {
         (None, _) => read_files(&fields).map(|files| vec![files]),
     };
     Ok(Tls { certificates: certificates?, min_version: min_version?, client_ca: client_ca? })
+}
+
+/// With quotes or without: a version looks like a number.
+fn read_version(item: &Item<'_>) -> Read<TlsVersion> {
+    let scalar = item.scalar("1.2 or 1.3")?;
+    match scalar.text.as_str() {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err(item.refuse(format!("expected 1.2 or 1.3, found {}", scalar.shown()))),
+    }
 }
 
 fn read_certificates(list: &Item<'_>) -> Read<Vec<CertificateFiles>> {
