@@ -89,12 +89,12 @@ async fn clients_show_a_certificate_where_one_is_asked_for_and_old_versions_are_
     let token = gate.token(json!({})).await;
     let ask = get(&token.on("/v1/free/x"));
     let wish = Wish::new(&authority, "a.test");
-    let old = &[&rustls::version::TLS12];
+    const OLD: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
     for (what, wish, passes) in [
         ("known", Wish { identity: Some(&known), ..wish }, true),
         ("foreign", Wish { identity: Some(&foreign), ..wish }, false),
         ("none", wish, false),
-        ("old", Wish { identity: Some(&known), versions: old, ..wish }, false),
+        ("old", Wish { identity: Some(&known), versions: OLD, ..wish }, false),
     ] {
         // In TLS 1.3 the client learns of it when it reads.
         let status = match wish.open(gate.address).await {
@@ -148,6 +148,16 @@ async fn a_handshake_that_never_comes_ends() {
     assert!(closes(&mut stream).await);
 }
 
+/// A process that ends with its test.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test]
 async fn the_admin_api_speaks_tls() {
     let authority = Authority::new();
@@ -163,9 +173,9 @@ async fn the_admin_api_speaks_tls() {
     );
     std::fs::write(folder.path().join("proxy.yaml"), config).unwrap();
     let events = std::fs::File::create(folder.path().join("events")).unwrap();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.args(["serve", "--config"]).arg(folder.path().join("proxy.yaml")).kill_on_drop(true);
-    let _child = command.stdout(std::process::Stdio::null()).stderr(events).spawn().expect("a gate");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(["serve", "--config"]).arg(folder.path().join("proxy.yaml"));
+    let _child = Child(command.stdout(std::process::Stdio::null()).stderr(events).spawn().expect("a gate"));
     let mut address = None;
     wait_for("the admin API", || {
         let events = std::fs::read_to_string(folder.path().join("events")).unwrap_or_default();
