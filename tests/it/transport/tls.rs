@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Authority, Wish, certificate, closes, exchange, get, tls_keys};
-use crate::harness::gate::Plan;
+use crate::harness::gate::{Plan, limited};
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
 
@@ -114,22 +112,23 @@ async fn a_websocket_flows_over_tls_and_is_metered() {
     let routes = "\n  - {path: \"/events/**\", upstream: datasets, access: core, credits: 0, per_event: 1}";
     let plan = Plan::new(&upstream).listener_extra(&tls_keys(&pair, "")).routes(routes);
     let mut gate = plan.start().await;
-    let token = gate.token(json!({})).await;
-    // A client that could speak HTTP/2 falls back to what WebSockets need.
+    let token = gate.token(limited(7)).await;
     let wish = Wish { alpn: &[b"http/1.1"], ..Wish::new(&authority, "a.test") };
     let mut stream = wish.open(gate.address).await.expect("a connection");
     let ask = format!(
         "GET {} HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Test: frames=3\r\n\r\n",
+         X-Test: frames=20\r\n\r\n",
         token.on("/events/x")
     );
-    let (status, head, _) = exchange(&mut stream, ask.as_bytes()).await.expect("an answer");
-    assert_eq!(status, 101, "{head}");
-    let mut some = [0; 64];
-    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut some)).await;
-    // All of it may have come with the head already.
-    let _ = read.map(|read| read.unwrap_or(0));
-    gate.wait_used(&token, 3).await;
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let end = tokio::time::timeout(super::PATIENCE, stream.read_to_end(&mut all)).await;
+    end.expect("an end at the last credit").expect("an end in good order");
+    let head = b"HTTP/1.1 101 ";
+    assert!(all.starts_with(head), "{all:?}");
+    let messages = all.windows(7).filter(|window| *window == b"\x81\x05hello").count();
+    assert_eq!(messages, 7);
+    gate.wait_used(&token, 7).await;
 }
 
 #[tokio::test]
