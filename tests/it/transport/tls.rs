@@ -129,7 +129,7 @@ async fn a_websocket_flows_over_tls_and_is_metered() {
     assert!(all.starts_with(head), "{all:?}");
     let messages = all.windows(7).filter(|window| *window == b"\x81\x05hello").count();
     assert_eq!(messages, 7);
-    assert!(all.ends_with(b"credits_exhausted"), "{all:?}");
+    assert!(String::from_utf8_lossy(&all).contains("credits_exhausted"), "{all:?}");
     gate.wait_used(&token, 7).await;
 }
 
