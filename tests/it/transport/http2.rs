@@ -31,7 +31,7 @@ async fn ask(
         upload.send_data(Bytes::copy_from_slice(body), true).expect("a body");
     }
     let answered = async {
-        let response = response.await.expect("an answer");
+        let response = response.await.unwrap_or_else(|error| panic!("no answer: {error}"));
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let (mut body, mut stream) = (Vec::new(), response.into_body());
         while let Some(Ok(piece)) = stream.data().await {
