@@ -8,16 +8,17 @@
 //! `problem` is the one road from an error to an answer; `fields` reads bodies; `receipt` waits until a write is in force
 //! everywhere.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
+use axum::serve::{IncomingStream, ListenerExt};
 use jiff::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -164,12 +165,35 @@ pub async fn serve(
         // Answers are small and whole; a delay to gather more would only cost time.
         let _ = stream.set_nodelay(true);
     });
-    let (stop, stopped) = tokio::sync::oneshot::channel();
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         shutdown.await;
         let _ = stop.send(());
     });
+    drained(server.into_future(), stopped).await
+}
+
+/// As [`serve`], over connections that are encrypted: a browser's cookies are then kept to such.
+pub async fn serve_encrypted(
+    listener: impl axum::serve::Listener<Addr = SocketAddr>,
+    router: axum::Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let service = router.layer(axum::middleware::from_fn(say_encrypted));
+    let service = service.into_make_service_with_connect_info::<Peer>();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let server = axum::serve(Encrypted(listener), service).with_graceful_shutdown(async move {
+        shutdown.await;
+        let _ = stop.send(());
+    });
+    drained(server.into_future(), stopped).await
+}
+
+async fn drained(
+    server: impl Future<Output = std::io::Result<()>>,
+    stopped: tokio::sync::oneshot::Receiver<()>,
+) -> std::io::Result<()> {
     let drained = async {
         if stopped.await.is_ok() {
             tokio::time::sleep(DRAIN).await;
@@ -181,4 +205,40 @@ pub async fn serve(
         result = server => result,
         () = drained => Ok(()),
     }
+}
+
+/// The other end of an encrypted connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
+/// A listener whose connections are encrypted.
+struct Encrypted<L>(L);
+
+impl<L: axum::serve::Listener> axum::serve::Listener for Encrypted<L> {
+    type Io = L::Io;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+impl<L: axum::serve::Listener<Addr = SocketAddr>> Connected<IncomingStream<'_, Encrypted<L>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Encrypted<L>>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// Says what only the connection knows: whose it is, and that it is encrypted.
+async fn say_encrypted(mut request: Request, next: axum::middleware::Next) -> Response {
+    if let Some(ConnectInfo(Peer(address))) = request.extensions().get::<ConnectInfo<Peer>>().copied() {
+        request.extensions_mut().insert(ConnectInfo(address));
+    }
+    let name = axum::http::HeaderName::from_static("x-forwarded-proto");
+    request.headers_mut().insert(name, axum::http::HeaderValue::from_static("https"));
+    next.run(request).await
 }

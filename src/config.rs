@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,12 +19,13 @@ use sha2::{Digest, Sha256};
 use crate::policy::route::RouteTable;
 use crate::policy::{LeakedSecret, OutsideBrowser};
 
-mod authz;
 mod access_log;
+mod authz;
 mod brute_force;
 mod cors;
 mod document;
 mod keeping;
+mod limits;
 mod listeners;
 mod nearest;
 mod plain;
@@ -39,10 +39,12 @@ mod tree;
 pub mod units;
 mod upstreams;
 
-pub use authz::Authz;
 pub use access_log::{AccessLog, AccessLogSampling};
+pub use authz::Authz;
 pub use brute_force::BruteForce;
 pub use cors::Cors;
+pub use limits::Limits;
+pub use listeners::{CertificateFiles, Listener, Tls, TlsVersion};
 pub(crate) use plain::read_yaml;
 pub use problem::{ConfigError, Problem, Problems};
 pub use secret::Secret;
@@ -73,6 +75,8 @@ pub struct Config {
     pub metrics: MetricsAccess,
     /// Where other proxies ask; `None`: they cannot.
     pub authz: Option<Authz>,
+    /// What one client may take of the gate.
+    pub limits: Limits,
     /// Where tokens and credits are kept.
     pub store: StoreConfig,
     /// How refusals are told.
@@ -115,13 +119,6 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Which paths are served; at least one.
     pub routes: RouteTable,
-}
-
-/// An address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
-    /// The address; port 0 leaves the choice to the system.
-    pub address: SocketAddr,
 }
 
 /// Who may read the metrics.
@@ -239,6 +236,8 @@ fn all_keys() -> Vec<&'static str> {
         authz::KEYS,
         access_log::KEYS,
         tracing::KEYS,
+        listeners::TLS_KEYS,
+        limits::KEYS,
         cors::KEYS,
         store::KEYS,
         store::TLS_KEYS,

@@ -58,6 +58,7 @@ mod step;
 mod strangers;
 mod streams;
 mod traced;
+mod upload;
 mod visit;
 
 pub use cors::CorsSettings;
@@ -65,8 +66,9 @@ pub use directory::DirectorySettings;
 pub use forward::Forwarded;
 pub use leash::Connector;
 pub use pass::Pass;
-pub use strangers::GuessLimit;
 pub use rules::Rules;
+pub use strangers::GuessLimit;
+pub use upload::Uploads;
 pub use visit::Visit;
 
 use decision::{Decision, Judge};
@@ -103,6 +105,8 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// Which headers tell an upstream of the client.
     pub forwarded: Forwarded,
+    /// How long a body may be, and how slow.
+    pub uploads: Uploads,
     /// How far the time of a signed request may be from this node's, to either side.
     pub signature_max_skew: Duration,
     /// How policies are kept.
@@ -298,7 +302,11 @@ impl Gate {
             }
             visit.traced = Some(Box::new(traced::Traced::new(context)));
         }
+        let most = visit.rules.settings.uploads.most;
         let mut decision = match facts::framing(session) {
+            Ok(()) if upload::announced(session).is_some_and(|length| length > most) => {
+                Err(Denial::BodyTooLarge { most })
+            }
             Ok(()) => {
                 if visit.rules.dialect() == Dialect::Iex {
                     visit.trail.form = visit.rules.own.read_form(session).await;
@@ -306,7 +314,8 @@ impl Gate {
                 self.decide(session, visit, None).await
             }
             Err(why) => {
-                visit.trail.client = Request::read(session, &[]).client(&visit.rules.settings.trusted_proxies);
+                visit.trail.client =
+                    Request::read(session, &[]).client(&visit.rules.settings.trusted_proxies);
                 // What follows on this connection may be the rest of this request, or another: nobody can tell.
                 session.set_keepalive(None);
                 Err(Denial::BadFraming(why))
@@ -345,7 +354,7 @@ impl Gate {
                 visit.verdict = Verdict::Preflight;
                 let request = Request::read(session, &[]);
                 let (rules, origin) = (&visit.rules, visit.origin.as_ref());
-                let preflight = self.preflight(rules, &route, &request, &visit.request_id, origin);
+                let preflight = Self::preflight(rules, &route, &request, &visit.request_id, origin);
                 reply::send_preflight(session, &preflight).await?;
                 Ok(true)
             }
@@ -402,7 +411,6 @@ impl Gate {
 
     /// What a preflight for a route is told.
     fn preflight<'p>(
-        &self,
         rules: &Rules,
         route: &Route,
         request: &Request<'_>,
@@ -412,6 +420,27 @@ impl Gate {
         let headers = cors::allowed_headers(&rules.settings.cors, request);
         let (methods, max_age) = (route.methods.allow(), rules.settings.cors.max_age);
         Preflight { methods, headers, max_age, request_id, origin }
+    }
+
+    /// A piece of the request's body has come, for a `ProxyHttp`'s `request_body_filter`.
+    ///
+    /// # Errors
+    /// The body is longer than it may be, or comes too slowly: it goes no further.
+    pub fn request_body_filter(
+        &self,
+        session: &Session,
+        body: Option<&Bytes>,
+        end_of_stream: bool,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        let Some(piece) = body.filter(|_| !session.as_downstream().was_upgraded()) else { return Ok(()) };
+        let now = Instant::now();
+        let uploads = visit.rules.settings.uploads;
+        let Err(late) = visit.upload.count(&uploads, piece.len(), end_of_stream, now) else {
+            return Ok(());
+        };
+        visit.late = Some(late);
+        Err(Error::new_down(ErrorType::Custom("request body refused")))
     }
 
     /// Writes what the upstream gets: the judged target, no credential, and who the request is from.
@@ -434,6 +463,7 @@ impl Gate {
         let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
         forward::strip(upstream)?;
+        forward::join_cookies(upstream)?;
         if let Some((_, route)) = &visit.trail.route
             && (route.price.reads_body() || (visit.leash.is_some() && route.price.is_known_late()))
         {
@@ -464,6 +494,10 @@ impl Gate {
     ) -> Result<()> {
         if is_interim(response.status) {
             return Ok(());
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // What is spoken now has pauses of its own; how long they may be is the upstream's `read_timeout` to say.
+            session.as_downstream_mut().set_read_timeout(None);
         }
         let now = Instant::now();
         if let (Some(decided), None) = (visit.decided, visit.answered) {
@@ -586,7 +620,7 @@ impl Gate {
         if let Verdict::Passed(pass) = &mut visit.verdict {
             pass.begin_response(599);
         }
-        if failure != Failure::BadRequest {
+        if !matches!(failure, Failure::BadRequest | Failure::RequestTimeout) {
             self.counts(visit).failed(failure.code());
             // The error's text may quote the request, so only its kind is told (law 7).
             tracing::warn!(
@@ -620,12 +654,17 @@ impl Gate {
         let answer = Self::answer(&denial, &visit.rules, &visit.trail);
         let token = visit.trail.policy.as_deref().map(|policy| &policy.id);
         self.meter.refused(token, denial.code());
+        let unread = matches!(denial, Denial::BodyTooLarge { .. });
         visit.verdict = Verdict::Denied(denial);
-        let (dialect, origin) = (visit.rules.dialect(), visit.origin.as_ref());
-        match reply::send(dialect, session, &answer, &visit.request_id, origin).await {
-            Ok(()) => answer.status,
-            Err(_) => 0,
+        if status_of(session).is_some() {
+            return 0;
         }
+        let (dialect, origin) = (visit.rules.dialect(), visit.origin.as_ref());
+        let sent = reply::send(dialect, session, &answer, &visit.request_id, origin).await;
+        if sent.is_ok() && unread {
+            held::linger(session).await;
+        }
+        sent.map_or(0, |()| answer.status)
     }
 
     /// Waits until no request is in flight, at most for `patience`.
@@ -761,9 +800,13 @@ fn failure_of(error: &Error) -> Option<Failure> {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout,
         ) => Some(Failure::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Failure::UpstreamUnavailable),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Failure::RequestTimeout),
         (
             ErrorSource::Downstream,
-            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+            ErrorType::WriteTimedout
+            | ErrorType::WriteError
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed,
         ) => None,
         (ErrorSource::Downstream, _) => Some(Failure::BadRequest),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Failure::Internal),

@@ -141,6 +141,16 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        self.gate.request_body_filter(session, body.as_ref(), end_of_stream, &mut journey.visit)
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,

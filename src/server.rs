@@ -16,10 +16,10 @@ use crate::config::Config;
 use crate::proxy::UpstreamError;
 use crate::telemetry::start_events;
 
+pub mod accept;
 pub mod backup;
 mod change;
 mod conductor;
-mod connections;
 mod files;
 mod first_start;
 mod handover;
@@ -81,6 +81,9 @@ pub enum ServeError {
     /// An upstream cannot be set up.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] accept::TlsError),
     /// The metrics cannot be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),

@@ -12,9 +12,8 @@ use super::brute_force::{self, BruteForce};
 use super::cors::{self, Cors};
 use super::reader::{Item, Keys, Read};
 use super::{
-    AccessLog, Config, Dialect, Forwarded, Listener, Purpose, access_log, authz, keeping, listeners, routes,
-    store, tracing,
-    upstreams,
+    AccessLog, Config, Dialect, Forwarded, Limits, Purpose, access_log, authz, keeping, limits, listeners,
+    routes, store, tracing, upstreams,
 };
 use crate::policy::signature::DEFAULT_MAX_SKEW;
 use crate::policy::{LeakedSecret, OutsideBrowser};
@@ -26,6 +25,7 @@ pub(super) const KEYS: Keys = Keys {
         "listeners",
         "admin",
         "authz",
+        "limits",
         "store",
         "dialect",
         "master_key",
@@ -86,13 +86,18 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
     let others = admin
         .as_ref()
         .ok()
-        .and_then(|admin| admin.map(|(admin, _)| ("admin.address".to_owned(), admin.address)));
+        .and_then(|admin| admin.as_ref().map(|(admin, _)| ("admin.address".to_owned(), admin.clone())));
     let authz = fields.optional("authz", |item| authz::read(item, taken().chain(&others)));
+    let limits = fields.or("limits", Limits::default(), limits::read);
     let store = store::read(fields.get("store").as_ref(), state_dir.as_deref().ok());
     let dialect = fields.or("dialect", Dialect::Standard, read_dialect);
     let master_key = fields.or("master_key", None, Item::optional_secret);
     let trusted_proxies = fields.or("trusted_proxies", Vec::new(), read_networks);
     let brute_force = fields.or("brute_force", BruteForce::default(), brute_force::read);
+    let trust = match (&listeners, &trusted_proxies) {
+        (Ok(listeners), Ok(trusted)) => listeners::check_trusted(&fields, listeners, trusted.len()),
+        _ => Ok(()),
+    };
     let leaked_secret = fields.or("leaked_secret", LeakedSecret::default(), |item| item.choice(&LEAKED));
     let outside_browser = fields
         .or("publishable_outside_browser", OutsideBrowser::default(), |item| item.choice(&OUTSIDE_BROWSER));
@@ -119,8 +124,9 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
         .map(|upstreams| upstreams.keys().map(String::as_str).collect::<Vec<_>>());
     let routes = routes::read(&fields, names.as_deref());
 
-    let admin = admin?;
+    let (admin, metrics) = admin?.unzip();
     let (access_log, access_log_sampling) = access_log?;
+    trust?;
     Ok(Config {
         path: path.to_owned(),
         digest: String::new(),
@@ -129,11 +135,12 @@ pub(super) fn read(root: &Item<'_>, path: &Path, purpose: Purpose) -> Read<Confi
         threads: threads?,
         listeners: listeners?
             .into_iter()
-            .map(|listener| listener.map(|(_, address)| Listener { address }))
+            .map(|listener| listener.map(|(_, listener)| listener))
             .collect::<Read<_>>()?,
-        admin: admin.map(|(listener, _)| listener),
-        metrics: admin.map(|(_, metrics)| metrics).unwrap_or_default(),
+        admin,
+        metrics: metrics.unwrap_or_default(),
         authz: authz?,
+        limits: limits?,
         store: store?,
         dialect: dialect?,
         master_key: master_key?,

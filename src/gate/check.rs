@@ -89,7 +89,17 @@ impl Gate {
         let mut visit = self.new_visit();
         let Question { method, target, mut headers, has_body, charge, as_is } = question;
         let peer = take_peer(&mut headers);
-        let request = Request { method: &method, target: &target, headers: &headers, peer, has_body };
+        // The connection is the asking proxy's; what its client spoke is not known.
+        let (authority, encrypted) = (None, false);
+        let request = Request {
+            method: &method,
+            target: &target,
+            authority,
+            headers: &headers,
+            peer,
+            encrypted,
+            has_body,
+        };
         let decision = self.decide_about(&request, &mut visit, None).await;
         let now = Instant::now();
         visit.decided = Some(now);
@@ -107,7 +117,7 @@ impl Gate {
             Ok(Decision::Preflight(route)) => {
                 visit.verdict = Verdict::Preflight;
                 let (rules, origin) = (&visit.rules, visit.origin.as_ref());
-                let preflight = self.preflight(rules, &route, &request, &visit.request_id, origin);
+                let preflight = Self::preflight(rules, &route, &request, &visit.request_id, origin);
                 reply::render_preflight(&preflight).map(|head| (head, String::new()))
             }
             Ok(Decision::Answer(told, notes)) => {
@@ -119,7 +129,7 @@ impl Gate {
             Ok(Decision::AwaitBody { .. }) => self.refuse(Denial::BodyTooLarge { most: 0 }, &mut visit),
             Err(denial) => self.refuse(denial, &mut visit),
         };
-        let answer = self.finish(answer, &mut visit);
+        let answer = Self::finish(answer, &mut visit);
         self.write_down(&visit, &method, End::unread(answer.status().as_u16()));
         Checked::Answer(answer)
     }
@@ -137,10 +147,10 @@ impl Gate {
         if charge == Charge::AtOnce {
             pass.begin_response(200);
         }
-        let head = self.admission(&pass, &visit);
+        let head = Self::admission(&pass, &visit);
         visit.verdict = Verdict::Passed(pass);
         let failed = head.is_err();
-        let answer = self.finish(head.map(|head| (head, String::new())), &mut visit);
+        let answer = Self::finish(head.map(|head| (head, String::new())), &mut visit);
         if failed {
             return Checked::Answer(answer);
         }
@@ -153,7 +163,7 @@ impl Gate {
     }
 
     /// What the other proxy is told of a request that passes.
-    fn admission(&self, pass: &Pass, visit: &Visit) -> pingora::Result<ResponseHeader> {
+    fn admission(pass: &Pass, visit: &Visit) -> pingora::Result<ResponseHeader> {
         let mut head = ResponseHeader::build(204, Some(12))?;
         let policy = visit.trail.policy.as_deref();
         if let Some(policy) = policy {
@@ -173,7 +183,7 @@ impl Gate {
     }
 
     /// An answer that cannot be put together is a defect; nothing passes by it.
-    fn finish(&self, answer: pingora::Result<Rendered>, visit: &mut Visit) -> Response<String> {
+    fn finish(answer: pingora::Result<Rendered>, visit: &mut Visit) -> Response<String> {
         let rendered = answer.or_else(|error| {
             tracing::error!(request_id = %visit.request_id, kind = error.etype().as_str(), "an answer could not be written");
             visit.failure = Some(Failure::Internal);

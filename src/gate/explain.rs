@@ -46,6 +46,8 @@ impl Explainer for Gate {
             target: asked.target.as_bytes(),
             headers: &asked.headers,
             peer: question.client,
+            authority: None,
+            encrypted: false,
             has_body: asked.has_body(),
         };
         let rules = self.rules();

@@ -25,6 +25,10 @@ pub(super) struct Request<'a> {
     pub(super) headers: &'a HeaderMap,
     /// The address of the other end of the connection.
     pub(super) peer: Option<IpAddr>,
+    /// The host of an HTTP/2 request, which has no `Host` header.
+    pub(super) authority: Option<&'a [u8]>,
+    /// Whether the connection is encrypted.
+    pub(super) encrypted: bool,
     /// Whether a body comes, or may come.
     pub(super) has_body: bool,
 }
@@ -35,7 +39,19 @@ impl<'a> Request<'a> {
         let header = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         let has_body = has_body(session);
-        Self { method: &header.method, target, headers: &header.headers, peer, has_body }
+        let downstream = session.as_downstream();
+        let authority = header.uri.authority().filter(|_| downstream.as_http2().is_some());
+        let authority = authority.map(|authority| authority.as_str().as_bytes());
+        let encrypted = downstream.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        Self {
+            authority,
+            encrypted,
+            method: &header.method,
+            target,
+            headers: &header.headers,
+            peer,
+            has_body,
+        }
     }
 
     /// Every value of one header.
@@ -43,9 +59,9 @@ impl<'a> Request<'a> {
         self.headers.get_all(name).iter().map(header::HeaderValue::as_bytes).collect()
     }
 
-    /// The `Host` header.
+    /// The `Host` header, or what stands for it.
     pub(super) fn host(&self) -> Option<&'a [u8]> {
-        self.headers.get(header::HOST).map(header::HeaderValue::as_bytes)
+        self.headers.get(header::HOST).map(header::HeaderValue::as_bytes).or(self.authority)
     }
 
     /// The address of the other end of the connection, as IPv4 where it is one in IPv6's clothes.
@@ -181,6 +197,8 @@ mod tests {
                 target: b"/",
                 headers: &headers,
                 peer: Some(peer.parse().unwrap()),
+                authority: None,
+                encrypted: false,
                 has_body: false,
             };
             assert_eq!(request.client(&trusted), Some(client.parse().unwrap()), "{peer} {forwarded:?}");

@@ -136,6 +136,17 @@ fn holds_encoded_token(value: &[u8]) -> bool {
     false
 }
 
+/// Over HTTP/2 a cookie may come in pieces, which are one field everywhere else (RFC 9113, 8.2.3).
+pub(super) fn join_cookies(upstream: &mut RequestHeader) -> pingora::Result<()> {
+    let pieces: Vec<&[u8]> =
+        upstream.headers.get_all(header::COOKIE).iter().map(header::HeaderValue::as_bytes).collect();
+    if pieces.len() < 2 {
+        return Ok(());
+    }
+    let whole = pieces.join(b"; ".as_slice());
+    upstream.insert_header(header::COOKIE, whole)
+}
+
 /// Who a forwarded request is from.
 pub(super) struct Sender<'a> {
     pub(super) token: &'a TokenId,
@@ -158,6 +169,7 @@ pub(super) fn trace(
     how: Forwarded,
 ) -> pingora::Result<()> {
     let Some(peer) = request.peer() else { return Ok(()) };
+    let scheme = if request.encrypted { "https" } else { "http" };
     let host = request.host().unwrap_or_default();
     let mut masked = Vec::new();
     let host = if contains_token(host) {
@@ -187,7 +199,7 @@ pub(super) fn trace(
         let _ = write!(chain, "{peer}");
         upstream.insert_header("X-Forwarded-For", chain)?;
         upstream.insert_header("X-Forwarded-Host", kept("x-forwarded-host").unwrap_or(host))?;
-        upstream.insert_header("X-Forwarded-Proto", kept("x-forwarded-proto").unwrap_or("http"))?;
+        upstream.insert_header("X-Forwarded-Proto", kept("x-forwarded-proto").unwrap_or(scheme))?;
     }
     if matches!(how, Forwarded::Rfc7239 | Forwarded::Both) {
         let node = match peer {
@@ -199,7 +211,7 @@ pub(super) fn trace(
         let mut chain: Vec<String> =
             earlier.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
         let quoted = host.replace(['"', '\\'], "");
-        chain.push(format!("for={node};host=\"{quoted}\";proto=http"));
+        chain.push(format!("for={node};host=\"{quoted}\";proto={scheme}"));
         upstream.insert_header(header::FORWARDED, chain.join(", "))?;
     }
     Ok(())

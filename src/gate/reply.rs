@@ -37,6 +37,8 @@ pub enum Failure {
     EncodedResponse,
     /// The request could not be read to its end.
     BadRequest,
+    /// The request's body came too slowly.
+    RequestTimeout,
     /// A defect of the gate.
     Internal,
 }
@@ -51,6 +53,7 @@ impl Failure {
             Self::UpstreamResting => "upstream_resting",
             Self::EncodedResponse => "upstream_encoded",
             Self::BadRequest => "bad_request",
+            Self::RequestTimeout => "request_timeout",
             Self::Internal => "internal_error",
         }
     }
@@ -181,11 +184,9 @@ fn wording(denial: &Denial) -> (u16, &'static str, String) {
             "Held bodies full",
             "The gate holds as many bodies of signed requests back as it can at the moment. Try again.",
         ),
-        Denial::BodyTooLarge { most } => (
-            413,
-            "Body too large",
-            format!("The body of a signed request may have {most} bytes here at most."),
-        ),
+        Denial::BodyTooLarge { most } => {
+            (413, "Body too large", format!("The body of this request may have {most} bytes here at most."))
+        }
         Denial::DomainDenied(refusal) => (403, "Domain denied", domain_sentence(*refusal)),
         Denial::CoreDenied => text(403, "Core data denied", "The API token may not do this to core data."),
         Denial::PremiumDenied => {
@@ -277,6 +278,7 @@ pub fn answer_failure(failure: Failure) -> Answer {
             None,
         ),
         Failure::BadRequest => (400, "Bad request", "The request could not be read to its end.", None),
+        Failure::RequestTimeout => (408, "Request timeout", "The request's body came too slowly.", None),
         Failure::Internal => {
             (500, "Internal error", "The gate failed. The operator finds more in its log.", None)
         }

@@ -14,6 +14,7 @@ use super::pass::Pass;
 use super::reply::Failure;
 use super::rules::Rules;
 use super::traced::{Traced, Waits};
+use super::upload::Upload;
 use crate::policy::route::{Rewrite, Route};
 use crate::policy::{DatasetId, Denial, Note, Operation, Policy};
 use crate::telemetry::{JsonLine, TraceId, TraceParent};
@@ -89,6 +90,8 @@ pub struct Visit {
     pub(super) tries: u32,
     pub(super) bytes_out: u64,
     pub(super) late: Option<Late>,
+    /// How much of its body came, and how fast.
+    pub(super) upload: Upload,
     /// By which the upstream's connection can be let go of, where the response may be a stream.
     pub(super) leash: Option<Arc<Leash>>,
     /// The trace it is part of, where requests are traced.
@@ -131,6 +134,7 @@ impl Visit {
             decided: None,
             held: None,
             place: Place::default(),
+            upload: Upload::default(),
             answered: None,
             trail: Trail::default(),
             verdict: Verdict::Undecided,

@@ -23,6 +23,7 @@ pub(super) fn fixed(started: &Config, new: &Config) -> Vec<&'static str> {
         signature_max_skew: _,
         upstreams,
         routes: _,
+        limits: _,
         // Fixed.
         state_dir,
         threads,
@@ -54,7 +55,10 @@ pub(super) fn fixed(started: &Config, new: &Config) -> Vec<&'static str> {
         ("tracing", *tracing != started.tracing),
         ("store", *store != started.store),
         ("master_key", *master_key != started.master_key),
-        ("access_log", *access_log != started.access_log || *access_log_sampling != started.access_log_sampling),
+        (
+            "access_log",
+            *access_log != started.access_log || *access_log_sampling != started.access_log_sampling,
+        ),
         ("outage.grace", *outage_grace != started.outage_grace),
         ("lease.reclaim_window", *reclaim_window != started.reclaim_window),
         ("usage.retention", *usage_retention != started.usage_retention),

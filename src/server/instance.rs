@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::accept::{self, Certificates};
 use super::handover::Predecessor;
 use super::listen::{Listening, Serving};
 use super::sockets::Sockets;
@@ -85,6 +86,7 @@ pub(super) struct Instance {
     ready: Arc<watch::Sender<bool>>,
     admin: Option<(watch::Sender<bool>, JoinHandle<()>)>,
     authz: Option<Arc<Authz>>,
+    certificates: accept::Watched,
     traces: Option<TracerGuard>,
     _log: Option<LogGuard>,
 }
@@ -101,7 +103,7 @@ impl Instance {
         let metrics = Arc::new(Metrics::new()?);
         let upstreams = upstreams(&config, None, &metrics, &control)?;
         let data = Listening::bind(&config, sockets)?;
-        let admin = config.admin.as_ref().map(|admin| sockets.listen("admin", admin.address)).transpose()?;
+        let admin = config.admin.as_ref().map(|admin| AdminDoor::open(admin, sockets)).transpose()?;
         let authz =
             config.authz.as_ref().map(|authz| sockets.listen("forward-auth", authz.address)).transpose()?;
         let store = open_store(&control, &config, predecessor)?;
@@ -129,13 +131,17 @@ impl Instance {
         let stop = watch::Sender::new(false);
         let threads = config.threads.map_or_else(default_threads, std::num::NonZeroUsize::get);
         let requests = runtime("proxy", threads)?;
-        let serving = data.start(&requests, Proxy::new(gate.clone(), in_force.clone()), stop.subscribe());
+        let proxy = Proxy::new(gate.clone(), in_force.clone());
+        let serving = data.start(&config, &requests, proxy, &metrics, &stop.subscribe())?;
         for address in &serving.addresses {
             tracing::info!(%address, "listening for requests");
         }
         let authz = authz
             .zip(config.authz.as_ref())
             .map(|(listener, settings)| start_authz(&requests, listener, settings, &gate, stop.subscribe()));
+        let admin_certificates = admin.as_ref().and_then(|door| door.certificates.clone());
+        let certificates = serving.certificates.clone().with(admin_certificates);
+        control.spawn(certificates.clone().watch());
         let admin = admin.map(|listener| {
             let stop = watch::Sender::new(false);
             let stopping = stop.subscribe();
@@ -156,6 +162,7 @@ impl Instance {
             ready,
             admin,
             authz,
+            certificates,
             traces,
             _log: log,
         })
@@ -210,6 +217,8 @@ impl Instance {
         let rules = self.gate.make_rules(settings::of(&new, None));
         self.in_force.replace(Setup { rules: rules.clone(), upstreams });
         self.gate.adopt(rules);
+        self.serving.take(&new);
+        self.certificates.reload();
         self.config = new;
         Ok(fixed)
     }
@@ -217,8 +226,9 @@ impl Instance {
     /// Ends all services: requests in flight end, and what they cost is settled. When `hurry` is done, nobody waits any
     /// longer. Whether the store was let go of.
     pub(super) fn end(self, clock: &Runtime, ending: Ending, hurry: impl Future<Output = ()>) -> bool {
-        let Self { config, control, requests, store, gate, serving, stop, ready, admin, authz, traces, .. } =
-            self;
+        let Self {
+            config, control, requests, store, gate, serving, stop, ready, admin, authz, traces, ..
+        } = self;
         ready.send_replace(false);
         gate.begin_stop();
         let admin_stops = admin.as_ref().map(|(stop, _)| stop);
@@ -382,9 +392,7 @@ fn open_embedded(
     opened
 }
 
-pub(super) fn access_log(
-    config: &Config,
-) -> Result<(Option<AccessLogWriter>, Option<LogGuard>), ServeError> {
+pub(super) fn access_log(config: &Config) -> Result<(Option<AccessLogWriter>, Option<LogGuard>), ServeError> {
     let sampled = |log: AccessLogWriter| match settings::of_sampling(config) {
         Some(sampling) => log.sampled(sampling),
         None => log,
@@ -411,7 +419,7 @@ fn upstreams(
 ) -> Result<Upstreams, ServeError> {
     let build = |(name, upstream): (&String, &config::Upstream)| {
         let same = before
-            .filter(|(old, _)| old.upstreams.get(name) == Some(upstream))
+            .filter(|(old, _)| old.upstreams.get(name) == Some(upstream) && upstream.tls.is_none())
             .and_then(|(_, upstreams)| upstreams.get(name));
         let built = match same {
             Some(same) => same.clone(),
@@ -447,17 +455,38 @@ fn start_authz(
     authz
 }
 
+/// The admin API's socket, and what is shown there.
+pub(super) struct AdminDoor {
+    socket: TcpListener,
+    certificates: Option<Arc<Certificates>>,
+    patience: Duration,
+}
+
+impl AdminDoor {
+    pub(super) fn open(listener: &config::Listener, sockets: &mut Sockets) -> Result<Self, ServeError> {
+        let certificates = accept::Entry::open_admin(listener)?;
+        let socket = sockets.listen("admin", listener.address)?;
+        Ok(Self { socket, certificates, patience: config::Limits::default().header_timeout })
+    }
+
+    /// Where it is, with its real port.
+    pub(super) fn address(&self) -> Option<std::net::SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+}
+
 pub(super) fn start_admin(
     config: &Config,
     control: &Runtime,
-    listener: TcpListener,
+    door: AdminDoor,
     gate: &Arc<Gate>,
     store: &Arc<dyn Store>,
     started: watch::Receiver<bool>,
     mut stopping: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "listening for the admin API");
+    let AdminDoor { socket, certificates, patience } = door;
+    if let Ok(address) = socket.local_addr() {
+        tracing::info!(%address, tls = certificates.is_some(), "listening for the admin API");
     }
     let (metrics, datasets) = (gate.clone(), gate.clone());
     let account = AccountId::default_account();
@@ -478,7 +507,14 @@ pub(super) fn start_admin(
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     control.spawn(async move {
-        if let Err(error) = admin::serve(listener, router, stop).await {
+        let served = match certificates {
+            None => admin::serve(socket, router, stop).await,
+            Some(certificates) => match accept::admin::Encrypted::start(socket, certificates, patience) {
+                Ok(listener) => admin::serve_encrypted(listener, router, stop).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "the admin API stopped");
         }
     })

@@ -17,7 +17,7 @@ use pingora::services::background::{BackgroundService, GenBackgroundService};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::instance::{DRAIN_PATIENCE, access_log, open_store, runtime, start_admin};
+use super::instance::{AdminDoor, DRAIN_PATIENCE, access_log, open_store, runtime, start_admin};
 use super::sockets::Sockets;
 use super::{ServeError, first_start, settings, state};
 use crate::config::{self, Config, ConfigError};
@@ -76,8 +76,9 @@ impl Plugin {
         let started = ready.subscribe();
         let first = first_start::FirstStart::new(config, store.clone(), AccountId::default_account());
         control.spawn(first.run(ready));
-        let listener = config.admin.as_ref().map(|admin| Sockets::default().listen("admin", admin.address)).transpose()?;
-        let admin = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let listener =
+            config.admin.as_ref().map(|admin| AdminDoor::open(admin, &mut Sockets::default())).transpose()?;
+        let admin = listener.as_ref().and_then(AdminDoor::address);
         if let Some(listener) = listener {
             start_admin(config, &control, listener, &gate, &store, started.clone(), stop);
         }

@@ -3,7 +3,7 @@
 use crate::config::{AccessLogSampling, RedisTopology, RedisUrl, Secret, Server, TraceParents};
 use crate::config::{Config, Dialect as ConfiguredDialect, Forwarded as ConfiguredForwarded};
 use crate::gate::reply::Dialect;
-use crate::gate::{CorsSettings, DirectorySettings, Forwarded, GuessLimit, Settings};
+use crate::gate::{CorsSettings, DirectorySettings, Forwarded, GuessLimit, Settings, Uploads};
 use crate::store::Retention;
 use crate::store::redis::{Place, RedisServers};
 use crate::store::seal::Sealer;
@@ -13,10 +13,7 @@ use crate::telemetry::{LogSampling, Parents, TracerSettings};
 pub(super) fn of(config: &Config, sealer: Option<Sealer>) -> Settings {
     Settings {
         routes: config.routes.clone(),
-        dialect: match config.dialect {
-            ConfiguredDialect::Standard => Dialect::Standard,
-            ConfiguredDialect::Iex => Dialect::Iex,
-        },
+        dialect: of_dialect(config.dialect),
         trusted_proxies: config.trusted_proxies.clone(),
         guesses: GuessLimit { failures: config.brute_force.failures, window: config.brute_force.window },
         leaked_secret: config.leaked_secret,
@@ -28,6 +25,7 @@ pub(super) fn of(config: &Config, sealer: Option<Sealer>) -> Settings {
             ConfiguredForwarded::Forwarded => Forwarded::Rfc7239,
             ConfiguredForwarded::Both => Forwarded::Both,
         },
+        uploads: Uploads { most: config.limits.request_body, patience: config.limits.body_timeout },
         signature_max_skew: config.signature_max_skew,
         directory: DirectorySettings {
             policies: config.policies,
@@ -37,6 +35,14 @@ pub(super) fn of(config: &Config, sealer: Option<Sealer>) -> Settings {
         state_dir: config.state_dir.clone(),
         node_name: node_name(config),
         sealer,
+    }
+}
+
+/// How refusals are told.
+pub(super) fn of_dialect(dialect: ConfiguredDialect) -> Dialect {
+    match dialect {
+        ConfiguredDialect::Standard => Dialect::Standard,
+        ConfiguredDialect::Iex => Dialect::Iex,
     }
 }
 

@@ -275,6 +275,11 @@ impl Metrics {
         &self.upstreams
     }
 
+    /// Where other rooms register what they count themselves.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// All of it in Prometheus's text format, with the node as it stands.
     pub fn render(&self, node: &NodeState) -> String {
         self.node.show(node);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    AccessLog, AccessLogSampling, Balance, BruteForce, Config, Dialect, Forwarded, HashBy, HostHeader,
-    MetricsAccess, RedisTopology, Server, StoreUrl, TlsFiles, TraceParents, WeightedServer,
+    AccessLog, AccessLogSampling, Balance, BruteForce, CertificateFiles, Config, Dialect, Forwarded, HashBy,
+    HostHeader, Limits, MetricsAccess, RedisTopology, Server, StoreUrl, TlsFiles, TlsVersion, TraceParents,
+    WeightedServer,
 };
 use super::{env, parse, parse_file, yaml_files};
 use crate::policy::route::{Access, Items, Route};
@@ -52,8 +53,12 @@ fn fills_in_every_default() {
     assert_eq!(config.state_dir, Path::new("tests/config/good/state"));
     assert_eq!(config.secret_token_path(), Path::new("tests/config/good/state/secret-token"));
     assert_eq!(config.master_key_path(), Path::new("tests/config/good/state/master-key"));
-    assert_eq!((config.threads, config.admin, config.metrics), (None, None, MetricsAccess::Open));
+    assert_eq!((config.threads, &config.admin, config.metrics), (None, &None, MetricsAccess::Open));
     assert_eq!(config.authz, None);
+    assert_eq!(config.limits, Limits::default());
+    let plain = (false, false, None);
+    let listener = &config.listeners[0];
+    assert_eq!((listener.http2, listener.proxy_protocol, listener.tls.clone()), plain);
     let path = PathBuf::from("tests/config/good/state/tollgate.redb");
     assert_eq!(config.store.url, StoreUrl::Embedded { path });
     assert_eq!(config.store.timeout, Duration::from_secs(1));
@@ -96,6 +101,39 @@ fn fills_in_every_default() {
     assert_eq!(operations(route), "GET:read HEAD:read POST:write PUT:write PATCH:write DELETE:delete");
 }
 
+/// TLS, protocols and limits of `every_key.yaml`.
+fn reads_listeners(config: &Config) {
+    let [first, second] = &config.listeners[..] else { panic!("two listeners") };
+    let tls = first.tls.as_ref().expect("TLS");
+    let pair = |cert: &str, key: &str| CertificateFiles { cert: cert.into(), key: key.into() };
+    let pairs = [
+        pair("tests/config/good/tls/a.pem", "tests/config/good/tls/a.key"),
+        pair("/etc/tollgate/b.pem", "/etc/tollgate/b.key"),
+    ];
+    assert_eq!((&tls.certificates[..], tls.min_version), (&pairs[..], TlsVersion::V1_3));
+    assert_eq!(tls.client_ca.as_deref(), Some(Path::new("tests/config/good/tls/clients.pem")));
+    assert_eq!((first.http2, first.proxy_protocol), (false, true));
+    let tls = second.tls.as_ref().expect("TLS");
+    assert_eq!((tls.certificates.len(), tls.min_version, second.http2), (1, TlsVersion::V1_2, true));
+    let admin = config.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+    assert_eq!(admin.map(|tls| tls.certificates.len()), Some(1));
+    let limits = Limits {
+        request_header_size: 16 << 10,
+        request_headers: 50,
+        uri_length: 4 << 10,
+        request_body: 1 << 20,
+        header_timeout: Duration::from_secs(5),
+        body_timeout: Duration::from_secs(6),
+        write_timeout: Duration::from_secs(7),
+        keepalive_timeout: Duration::from_secs(8),
+        keepalive_requests: 1000,
+        connections: 5000,
+        connections_per_address: 100,
+        http2_streams: 50,
+    };
+    assert_eq!(config.limits, limits);
+}
+
 #[test]
 fn reads_every_key() {
     let config = good("every_key.yaml");
@@ -104,7 +142,6 @@ fn reads_every_key() {
     assert_eq!(config.threads.map(usize::from), Some(256));
     let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(listeners, ["0.0.0.0:8080", "[::1]:8443"]);
-    assert_eq!(config.admin.map(|admin| admin.address.to_string()), Some("127.0.0.1:9090".to_owned()));
     assert_eq!(config.metrics, MetricsAccess::Secret);
     let authz = config.authz.as_ref().expect("authz");
     let trusted: Vec<_> = authz.trusted.iter().map(ToString::to_string).collect();
@@ -113,6 +150,11 @@ fn reads_every_key() {
         ("[::1]:8082", Duration::from_mins(5))
     );
     assert_eq!(trusted, ["10.1.0.0/16", "192.0.2.7/32"]);
+    assert_eq!(
+        config.admin.as_ref().map(|admin| admin.address.to_string()),
+        Some("127.0.0.1:9090".to_owned())
+    );
+    reads_listeners(&config);
     let StoreUrl::Redis(redis) = &config.store.url else { panic!("Redis") };
     let RedisTopology::Sentinel { sentinels, master } = &redis.topology else { panic!("Sentinel") };
     let sentinels: Vec<_> = sentinels.iter().map(ToString::to_string).collect();
@@ -318,7 +360,7 @@ fn ships_a_file_that_says_the_defaults() {
     assert_eq!((shipped.dialect, &shipped.trusted_proxies), (minimal.dialect, &minimal.trusted_proxies));
     assert_eq!((shipped.leaked_secret, shipped.forwarded), (minimal.leaked_secret, minimal.forwarded));
     assert_eq!((&shipped.cors, &shipped.access_log), (&minimal.cors, &minimal.access_log));
-    assert_eq!(shipped.shutdown_grace, minimal.shutdown_grace);
+    assert_eq!((&shipped.limits, shipped.shutdown_grace), (&minimal.limits, minimal.shutdown_grace));
     assert_eq!((shipped.outage_grace, shipped.policies), (minimal.outage_grace, minimal.policies));
     assert_eq!(shipped.store.wait_replicas, minimal.store.wait_replicas);
     assert_eq!(shipped.signature_max_skew, minimal.signature_max_skew);

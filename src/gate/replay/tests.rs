@@ -112,7 +112,13 @@ async fn checks_that_come_together_share_calls_and_one_copy_of_each_passes() {
     let calls = fake.calls.load(Ordering::SeqCst);
     assert!(calls <= FLIGHTS + SIGNATURES * COPIES / BATCH + FLIGHTS, "{calls} calls");
     assert_eq!(fake.largest.load(Ordering::SeqCst), BATCH);
-    assert_eq!(replay.queue.lock().flights, 0);
+    // One that was shared waits a moment for more before it ends.
+    let ended = async {
+        while replay.queue.lock().flights > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, ended).await.expect("all calls end");
 }
 
 #[tokio::test]

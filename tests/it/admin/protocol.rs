@@ -54,7 +54,7 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
         ("GET", "/v2/tokens", 404, &[]),
         ("GET", "/v1/tokens/", 404, &[]),
         ("GET", "/v1/tokens/x/y", 404, &[]),
-        ("PUT", "/v1/tokens", 405, &["GET", "HEAD", "POST"]),
+        ("PUT", "/v1/tokens", 405, &["GET", "HEAD", "PATCH", "POST"]),
         ("POST", "/v1/tokens/tok_00000000010000000000000001", 405, &["GET", "HEAD", "PATCH", "DELETE"]),
         ("GET", "/v1/explain", 405, &["POST"]),
         ("DELETE", "/healthz", 405, &["GET", "HEAD"]),

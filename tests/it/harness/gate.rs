@@ -24,6 +24,7 @@ pub(crate) struct Plan {
     secret: Option<String>,
     upstream_extra: String,
     admin_extra: String,
+    listener_extra: String,
     env: Vec<(String, String)>,
     binary: Option<PathBuf>,
 }
@@ -52,6 +53,7 @@ impl Plan {
             secret: None,
             upstream_extra: String::new(),
             admin_extra: String::new(),
+            listener_extra: String::new(),
             env: Vec::new(),
             binary: None,
         }
@@ -99,6 +101,12 @@ impl Plan {
         self
     }
 
+    /// More keys for the listener, as the inside of a flow mapping.
+    pub(crate) fn listener_extra(mut self, keys: &str) -> Self {
+        let _ = write!(self.listener_extra, ", {keys}");
+        self
+    }
+
     /// A secret token given by the environment, so that several nodes share it.
     pub(crate) fn secret(mut self, secret: &str) -> Self {
         self.secret = Some(secret.to_owned());
@@ -121,9 +129,15 @@ impl Plan {
         let servers: Vec<String> = self.upstreams.iter().map(|server| format!("\"{server}\"")).collect();
         let servers = self.servers.clone().unwrap_or_else(|| servers.join(", "));
         format!(
-            "state_dir: ./state\nthreads: 2\nlisteners:\n  - address: 127.0.0.1:0\nadmin: {{ address: 127.0.0.1:0{} }}\n\
+            "state_dir: ./state\nthreads: 2\nlisteners:\n  - {{ address: \"127.0.0.1:0\"{} }}\nadmin: {{ address: 127.0.0.1:0{} }}\n\
              store: {{ {} }}\nupstreams:\n  datasets: {{ servers: [{}]{} }}\n{}routes:{}",
-            self.admin_extra, self.store, servers, self.upstream_extra, self.extra, self.routes
+            self.listener_extra,
+            self.admin_extra,
+            self.store,
+            servers,
+            self.upstream_extra,
+            self.extra,
+            self.routes
         )
     }
 
