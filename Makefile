@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash
 CARGO ?= cargo
 # Every YAML file that is shipped as a configuration.
-CONFIGS := proxy.yaml $(wildcard deploy/*.yaml deploy/*/proxy.yaml deploy/*/*/proxy.yaml)
+CONFIGS := proxy.yaml $(wildcard deploy/*.yaml deploy/*/proxy.yaml deploy/*/*/proxy.yaml deploy/two-nodes/node-*.yaml)
 FUZZ_SECONDS ?= 60
 
 .PHONY: run test check fuzz bench screenshots setup-run setup-test setup-bench

@@ -2,6 +2,8 @@
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
+use super::head::Refusal;
+
 /// The counters of all listeners.
 pub(super) struct Counts {
     open: IntGauge,
@@ -23,6 +25,8 @@ pub(super) enum Closed {
 }
 
 impl Closed {
+    const ALL: [Self; 4] = [Self::Connections, Self::PerAddress, Self::ProxyProtocol, Self::Handshake];
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -50,6 +54,13 @@ impl Counts {
             ),
             &["reason"],
         )?;
+        // Each is there from the start, at zero.
+        for why in Closed::ALL {
+            refused.with_label_values(&[why.as_str()]);
+        }
+        for refusal in Refusal::ALL {
+            bad_requests.with_label_values(&[refusal.wording().1]);
+        }
         registry.register(Box::new(open.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(bad_requests.clone()))?;

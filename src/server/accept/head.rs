@@ -21,6 +21,9 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    pub(super) const ALL: [Self; 5] =
+        [Self::HeadTooLarge, Self::TooManyHeaders, Self::UriTooLong, Self::Version, Self::Late];
+
     /// Status, name, title and public sentence.
     pub(super) fn wording(self) -> (u16, &'static str, &'static str, &'static str) {
         match self {

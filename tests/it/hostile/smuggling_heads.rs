@@ -10,11 +10,11 @@ pub(super) const ROWS: &[Row] = &[
     ("empty lines before it", b"\r\n\r\n{G}\r\n", Passed(b"")),
     ("HTTP/0.9", b"GET /v1/free/x?token={T}\r\n\r\n", Refused(400)),
     ("HTTP/1.0", b"GET /v1/free/x?token={T} HTTP/1.0\r\nHost: a\r\n\r\n", Passed(b"")),
-    ("HTTP/1.2", b"GET /v1/free/x?token={T} HTTP/1.2\r\nHost: a\r\n\r\n", Refused(400)),
-    ("HTTP/2.0", b"GET /v1/free/x?token={T} HTTP/2.0\r\nHost: a\r\n\r\n", Refused(400)),
+    ("HTTP/1.2", b"GET /v1/free/x?token={T} HTTP/1.2\r\nHost: a\r\n\r\n", Refused(505)),
+    ("HTTP/2.0", b"GET /v1/free/x?token={T} HTTP/2.0\r\nHost: a\r\n\r\n", Refused(505)),
     ("http/1.1", b"GET /v1/free/x?token={T} http/1.1\r\nHost: a\r\n\r\n", Refused(400)),
     ("HTTP/1.1 and more", b"GET /v1/free/x?token={T} HTTP/1.1x\r\nHost: a\r\n\r\n", Refused(400)),
-    ("HTTP/01.1", b"GET /v1/free/x?token={T} HTTP/01.1\r\nHost: a\r\n\r\n", Refused(400)),
+    ("HTTP/01.1", b"GET /v1/free/x?token={T} HTTP/01.1\r\nHost: a\r\n\r\n", Refused(505)),
     ("two versions", b"GET /v1/free/x?token={B} HTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
     ("two targets", b"GET /v1/free/x?token={B} /v1/free/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Refused(403)),
     ("two spaces before the target", b"GET  /v1/free/x?token={T} HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
@@ -37,7 +37,7 @@ pub(super) const ROWS: &[Row] = &[
     ("TRACK", b"TRACK /v1/free/x?token={T} HTTP/1.1\r\nHost: a\r\n\r\n", Refused(405)),
     ("CONNECT host", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", Refused(405)),
     ("CONNECT path", b"CONNECT /v1/free/x?token={T} HTTP/1.1\r\nHost: a\r\n\r\n", Refused(405)),
-    ("the beginning of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refused(400)),
+    ("the beginning of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refused(505)),
     ("OPTIONS *", b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
 
     // Whose request it is.
