@@ -57,7 +57,7 @@ async fn sockets_of_systemd_are_taken_by_their_addresses_and_handed_on() {
     let upstream = Upstream::start().await;
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("proxy.yaml");
-    let text = Plan::new(&upstream).yaml().replacen("address: 127.0.0.1:0", "address: 127.0.0.1:PORT", 1);
+    let text = Plan::new(&upstream).yaml().replacen("\"127.0.0.1:0\"", "\"127.0.0.1:PORT\"", 1);
     fs::write(&config, text).unwrap();
     let events = fs::File::create(folder.path().join("events")).unwrap();
     let mut child = Command::new("python3")
@@ -76,7 +76,7 @@ async fn sockets_of_systemd_are_taken_by_their_addresses_and_handed_on() {
     let first = child.id().to_string();
     wait_for("the gate to serve", || async { pid() == first }).await;
     let text = fs::read_to_string(&config).unwrap();
-    let address = text.split("address: ").nth(1).unwrap().lines().next().unwrap();
+    let address = text.split("address: \"").nth(1).unwrap().split('"').next().unwrap();
     let address: SocketAddr = address.parse().unwrap();
     let refused = Ask::get("/v1/free/x").send(address).await;
     assert_eq!((refused.status, refused.code()), (401, "token_missing".to_owned()));
