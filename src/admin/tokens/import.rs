@@ -3,7 +3,7 @@
 //!
 //! An import can be repeated: a token is known again by its id, by its value, or by a key from elsewhere (`import_key`), which
 //! always leads to the same id. One that is as its line says already is left alone, whatever is to be done about those that
-//! are not. [`line`](self::line) reads a line, [`plan`](self::plan) says what is to be done about it.
+//! are not. [`mod@line`] reads a line, [`mod@plan`] says what is to be done about it.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
