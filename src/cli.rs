@@ -52,6 +52,9 @@ struct Global {
     /// Where the admin API is; by default the configuration's `admin.address`
     #[arg(long, global = true, value_name = "URL")]
     admin: Option<AdminUrl>,
+    /// Whom to trust where the admin API speaks TLS: a file of PEM certificates; by default the public authorities
+    #[arg(long, global = true, value_name = "FILE", env = "TOLLGATE_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::patience::Patience;
 use super::{Global, refusal};
@@ -102,7 +103,7 @@ impl Client {
             Some(text) => (read_token(&text, TOKEN_VARIABLE)?, TOKEN_VARIABLE.to_owned()),
             None => token_from_file(&config.get()?.secret_token_path())?,
         };
-        Ok(Self { agent: agent(TIMEOUT), base, token, token_from })
+        Ok(Self { agent: agent(TIMEOUT, Trust::of(global)?), base, token, token_from })
     }
 
     /// The whole URL of a path.
@@ -190,7 +191,16 @@ impl Client {
             let text = format!("nobody answers at {base}: is `tollgate serve` running? Looked at {base}");
             return Away(text).into();
         }
-        anyhow::Error::from(error).context(Away(format!("could not talk to the admin API at {base}")))
+        let hint = match &error {
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Io(_)
+                if base.starts_with("https:") =>
+            {
+                "; if it is the certificate: give --admin https://NAME:PORT with a name that stands in it, and --admin-ca FILE \
+                 for whoever signed it"
+            }
+            _ => "",
+        };
+        anyhow::Error::from(error).context(Away(format!("could not talk to the admin API at {base}{hint}")))
     }
 }
 
@@ -202,10 +212,44 @@ fn base(global: &Global, config: &mut LazyConfig<'_>) -> anyhow::Result<String> 
     }
 }
 
+/// Whose certificate is believed.
+enum Trust {
+    /// The public authorities'.
+    Public,
+    /// These authorities'.
+    Named(Vec<Certificate<'static>>),
+    /// Anybody's: for what tells nothing.
+    Anyone,
+}
+
+impl Trust {
+    /// As the command line says.
+    fn of(global: &Global) -> anyhow::Result<Self> {
+        let Some(path) = &global.admin_ca else { return Ok(Self::Public) };
+        let pem =
+            std::fs::read(path).with_context(|| format!("--admin-ca: cannot read {}", path.display()))?;
+        let certificates = parse_pem(&pem).filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        });
+        let certificates: Vec<_> = certificates.collect();
+        if certificates.is_empty() {
+            bail!("--admin-ca: there is no certificate in {}; it must hold PEM", path.display());
+        }
+        Ok(Self::Named(certificates))
+    }
+}
+
 /// A proxy from the environment must not see the secret token, nor a server that we are redirected to.
-fn agent(timeout: Duration) -> ureq::Agent {
+fn agent(timeout: Duration, trust: Trust) -> ureq::Agent {
+    let tls = match trust {
+        Trust::Public => TlsConfig::builder(),
+        Trust::Named(certificates) => TlsConfig::builder().root_certs(RootCerts::from(certificates)),
+        Trust::Anyone => TlsConfig::builder().disable_verification(true),
+    };
     let settings = ureq::Agent::config_builder()
         .proxy(None)
+        .tls_config(tls.build())
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
@@ -221,8 +265,10 @@ pub(super) fn ask_openly(
 ) -> anyhow::Result<(String, u16, String)> {
     let base = base(global, &mut LazyConfig { path: &global.config, loaded: None })?;
     let url = format!("{base}{path}");
+    // On the gate's own machine, by its own configuration, no name stands in the address that a certificate could be for.
+    let trust = if global.admin.is_none() { Trust::Anyone } else { Trust::of(global)? };
     let mut answer =
-        agent(timeout).get(&url).call().map_err(|error| anyhow!("{url} does not answer: {error}"))?;
+        agent(timeout, trust).get(&url).call().map_err(|error| anyhow!("{url} does not answer: {error}"))?;
     let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
     let text = text.with_context(|| format!("the answer of {url} broke off"))?;
     Ok((url, answer.status().as_u16(), text))
@@ -254,7 +300,8 @@ fn configured_admin(config: &Config) -> anyhow::Result<String> {
     let Some(admin) = &config.admin else {
         bail!("{} has no `admin.address`; give --admin URL", config.path.display());
     };
-    Ok(format!("http://{}", reachable(admin.address)))
+    let scheme = if admin.tls.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{}", reachable(admin.address)))
 }
 
 /// An address to call: where the configuration listens everywhere, this machine's own.

@@ -204,4 +204,41 @@ async fn the_admin_api_speaks_tls() {
     let ask =
         format!("GET /v1/tokens HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer {}\r\n\r\n", secret.trim());
     assert_eq!(exchange(&mut stream, ask.as_bytes()).await.unwrap().0, 200);
+
+    // The command line trusts whom it is told to, and nobody else.
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.current_dir(folder.path()).env_remove("TOLLGATE_ADMIN_CA").args(args);
+        command.env("TOLLGATE_SECRET_TOKEN", secret.trim());
+        command.output().unwrap()
+    };
+    let url = format!("https://localhost:{}", address.unwrap().port());
+    let (local, local_key) = authority.issue("local", "localhost");
+    std::fs::copy(&local, &cert).unwrap();
+    std::fs::copy(&local_key, &key).unwrap();
+    let ca = authority.path("ca.pem");
+    let ca = ca.to_str().unwrap();
+    wait_for("the new certificate to be in force", || {
+        let done = run(&["--admin", &url, "--admin-ca", ca, "token", "list"]);
+        async move { done.status.success() }
+    })
+    .await;
+    let refused = run(&["--admin", &url, "token", "list"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("--admin-ca"), "{told}");
+    assert!(run(&["--admin", &url, "--admin-ca", ca, "health", "--ready"]).status.success());
+    assert!(!run(&["--admin", &url, "health"]).status.success());
+
+    // A session's cookie is kept to TLS.
+    let form = format!("token={}", secret.trim());
+    let sign_in = format!(
+        "POST /console/sign-in HTTP/1.1\r\nHost: localhost\r\nOrigin: https://localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let mut stream = Wish::new(&authority, "localhost").open(address.unwrap()).await.expect("a connection");
+    let answer = exchange(&mut stream, sign_in.as_bytes()).await.unwrap();
+    assert_eq!(answer.0, 303, "{answer:?}");
+    let cookie = answer.1.lines().find(|line| line.starts_with("set-cookie:")).expect("a cookie");
+    assert!(cookie.contains("; secure"), "{cookie}");
 }
