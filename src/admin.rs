@@ -190,6 +190,15 @@ pub async fn serve_encrypted(
     drained(server.into_future(), stopped).await
 }
 
+/// An answer for what was just made, with where it is.
+fn created(mut response: Response, location: &str) -> Response {
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = axum::http::HeaderValue::from_str(location) {
+        response.headers_mut().insert(axum::http::header::LOCATION, location);
+    }
+    response
+}
+
 async fn drained(
     server: impl Future<Output = std::io::Result<()>>,
     stopped: tokio::sync::oneshot::Receiver<()>,

@@ -7,18 +7,18 @@
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::Shared;
 use super::auth::Caller;
 use super::body::Body;
 use super::precondition::{ATTEMPTS, IfMatch, etag, too_busy};
 use super::problem::{FieldError, Problem, ProblemBody};
 use super::query::Query;
 use super::schema::{MemberEdit, MemberFields};
+use super::{Shared, created};
 use crate::store::people::{Member, MemberId, MemberWritten, Role};
 use crate::store::trail::{Actor, Change};
 
@@ -109,13 +109,7 @@ pub(super) async fn invite(
         // The id is made of random bits; one that is taken already is no member of ours.
         MemberWritten::Conflict { .. } | MemberWritten::Missing => return Err(too_busy()),
     }
-    let location = HeaderValue::from_str(&format!("/v1/members/{}", member.id));
-    let mut response = show(&member, now, Some(&secret));
-    *response.status_mut() = StatusCode::CREATED;
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(created(show(&member, now, Some(&secret)), &format!("/v1/members/{}", member.id)))
 }
 
 /// One member.

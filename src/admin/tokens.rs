@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::Shared;
 use super::auth::Caller;
 use super::body::Body;
 use super::changes;
@@ -19,6 +18,7 @@ use super::problem::{Problem, ProblemBody};
 use super::query::{Query, WAIT};
 use super::receipt;
 use super::schema::TokenFields;
+use super::{Shared, created};
 use crate::policy::{Policy, Status, TokenId};
 use crate::store::{StoredToken, Written};
 
@@ -75,14 +75,9 @@ pub(super) async fn create(
     let value = fresh::value(kind)?;
     let note = caller.note("token.create", &policy.id, changes::of_creation(&blank, &policy));
     shared.admin.store.create_token(&policy, &value, &note).await?;
-    let location = HeaderValue::from_str(&format!("/v1/tokens/{}", policy.id));
+    let location = format!("/v1/tokens/{}", policy.id);
     let view = TokenView::new(&policy, Some(value.expose().to_owned()));
-    let mut response = show_changed(&shared, wait, policy.version, view).await;
-    *response.status_mut() = StatusCode::CREATED;
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(created(show_changed(&shared, wait, policy.version, view).await, &location))
 }
 
 /// One token, with what it has used.
