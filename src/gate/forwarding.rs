@@ -44,7 +44,7 @@ impl Gate {
     /// Writes what the upstream gets: the judged target, no credential, and who the request is from.
     ///
     /// # Errors
-    /// Without a [`Pass`] nothing is sent (law 9).
+    /// Without a [`Pass`](super::Pass) nothing is sent (law 9).
     #[expect(clippy::unused_async, reason = "a Pingora phase is async")]
     pub async fn upstream_request_filter(
         &self,
