@@ -22,7 +22,8 @@ check: setup-test ## what CI runs
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps --lib --document-private-items
-	$(CARGO) build --bin tollgate
+	# With the examples, as the tests build it: other features would build all of it twice.
+	$(CARGO) build --bin tollgate --example dataset_service --example embed
 	REDIS_PASSWORD=check target/debug/tollgate check $(CONFIGS)
 	@scripts/check-deploy
 	@scripts/deny

@@ -1,5 +1,5 @@
 //! How the pages look: no serious finding of an accessibility engine on any page, in either scheme, and at the width of a
-//! phone nothing to scroll sideways. With `SCREENSHOTS=DIRECTORY` it leaves a picture of each.
+//! phone nothing to scroll sideways, however long the words. With `SCREENSHOTS=DIRECTORY` it leaves a picture of each.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,6 +23,12 @@ const JUDGE: &str = "const done = arguments[arguments.length - 1]; \
         (found) => done(found.violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map( \
             (one) => one.id + ': ' + one.nodes.map((node) => node.html + ' ' + node.failureSummary).join(' | '))), \
         (error) => done(['axe failed: ' + error]));";
+/// The elements that reach beyond the window and make it scroll; none where it does not scroll.
+const WIDER: &str = "const page = document.documentElement; \
+    if (page.scrollWidth <= innerWidth) return []; \
+    const beyond = [...document.querySelectorAll('main *, header *')].filter((one) => !one.closest('.wide') \
+        && one.scrollWidth + one.getBoundingClientRect().left > innerWidth); \
+    return [page.scrollWidth + ' pixels in ' + innerWidth, ...beyond.slice(-3).map((one) => one.outerHTML.slice(0, 200))];";
 
 fn axe() -> String {
     let folder = installed("axe-core", |folder| {
@@ -47,6 +53,15 @@ async fn furnish(gate: &mut Gate) -> Vec<(&'static str, String)> {
         .await;
     let disabled = gate.token(json!({"nickname": "Old app", "status": "disabled"})).await;
     let _unnamed = gate.token(json!({})).await;
+    // Words that nothing allows to break, of the widest letter.
+    let word = "W".repeat(60);
+    let domain = format!("{}.{}.example.com", word, word);
+    let wide = json!({
+        "nickname": word.repeat(3),
+        "datasets": [{"dataset": format!("MY/{word}"), "operations": ["read", "write"]}],
+        "allowed_domains": [domain.to_lowercase()],
+    });
+    let wide = gate.token(wide).await;
     let page = Some("https://www.example.com/app");
     for _ in 0..25 {
         ask(gate, &customer.value, CORE, page).await;
@@ -57,6 +72,7 @@ async fn furnish(gate: &mut Gate) -> Vec<(&'static str, String)> {
         ask(gate, &customer.value, CORE, Some("https://evil.test/")).await;
         ask(gate, &disabled.value, CORE, None).await;
     }
+    ask(gate, &wide.value, CORE, Some(&format!("https://{domain}/"))).await;
     gate.admin(
         "PATCH",
         "/v1/account",
@@ -67,6 +83,12 @@ async fn furnish(gate: &mut Gate) -> Vec<(&'static str, String)> {
     let invited =
         gate.admin("POST", "/v1/members", Some(json!({"name": "ada@example.com", "role": "viewer"}))).await;
     assert_eq!(invited.status, 201, "{}", invited.text());
+    let invited = gate
+        .admin("POST", "/v1/members", Some(json!({"name": format!("{word}@example.com"), "role": "viewer"})))
+        .await;
+    assert_eq!(invited.status, 201, "{}", invited.text());
+    let remove =
+        invited.json()["id"].as_str().map(|id| format!("/console/people/{id}/remove")).expect("an id");
     let refused = || async { gate.admin("GET", "/v1/usage", None).await.text().contains("domain_denied") };
     wait_for("refusals to be counted", refused).await;
     vec![
@@ -81,6 +103,11 @@ async fn furnish(gate: &mut Gate) -> Vec<(&'static str, String)> {
         ("nodes", "/console/nodes".to_owned()),
         ("audit", "/console/audit".to_owned()),
         ("people", "/console/people".to_owned()),
+        ("wide-token", format!("/console/tokens/{}", wide.id)),
+        ("wide-revoke", format!("/console/tokens/{}/revoke", wide.id)),
+        ("wide-usage", format!("/console/usage?token={}&by=dataset", wide.id)),
+        ("wide-search", format!("/console/tokens?q={}", word.repeat(3))),
+        ("wide-remove", remove),
         ("failure", "/console/tokens/tok_nobody".to_owned()),
     ]
 }
@@ -106,9 +133,9 @@ async fn no_page_has_a_serious_fault_for_people_with_disabilities_in_either_sche
             faults.extend(
                 found.iter().map(|fault| format!("{name} ({way}): {}", fault.as_str().unwrap_or("?"))),
             );
-            let wide = desk.run("return document.documentElement.scrollWidth > innerWidth", Vec::new()).await;
-            if wide == Value::Bool(true) {
-                faults.push(format!("{name} ({way}): wider than the window"));
+            let wider = desk.run(WIDER, Vec::new()).await;
+            if wider != Value::Array(Vec::new()) {
+                faults.push(format!("{name} ({way}): wider than the window: {wider}"));
             }
             if let Some(directory) = &pictures {
                 fs::create_dir_all(directory).expect("a directory");
