@@ -67,6 +67,7 @@ pub use forward::Forwarded;
 pub use forwarding::{UPSTREAM_BUSY, UPSTREAM_RESTING};
 pub use leash::Connector;
 pub use pass::Pass;
+pub use reply::told::Appendix;
 pub use rules::Rules;
 pub use strangers::GuessLimit;
 pub use upload::Uploads;

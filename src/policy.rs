@@ -5,6 +5,7 @@
 //! Go on to [`record`] for a token's fields, [`route`] for which data a path serves, [`denial`] for every refusal,
 //! [`cost`] for prices, [`tally`] for what a body holds and how a stream ends.
 
+pub(crate) mod byte_set;
 pub mod cost;
 pub mod credential;
 pub mod dataset;

@@ -3,6 +3,7 @@
 //! Owns which server of an upstream gets a request, and when a failed try may be repeated. What may pass is the
 //! gate's to say.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use crate::config::HostHeader;
-use crate::gate::Gate;
+use crate::gate::{Appendix, Gate};
 
 mod journey;
 mod rewrite;
@@ -62,6 +63,18 @@ impl ProxyHttp for Proxy {
     fn new_ctx(&self) -> Journey {
         let setup = self.setup.get();
         Journey::new(self.gate.new_visit_by(setup.rules.clone()), setup)
+    }
+
+    /// What the connection brings along for each of its requests: where fields of response heads go.
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        journey: &mut Journey,
+        connection: Box<dyn Any + Send + Sync>,
+    ) {
+        if let Ok(appendix) = connection.downcast::<Arc<Appendix>>() {
+            journey.visit.append_by(*appendix);
+        }
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {

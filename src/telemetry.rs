@@ -12,7 +12,7 @@ mod repeats;
 mod sampling;
 mod traces;
 
-pub use json_line::JsonLine;
+pub use json_line::{JsonLine, write_address};
 pub use logs::{AccessLogWriter, LogGuard, start_events};
 pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics, ServerMetrics, TriesMetrics, UpstreamMetrics};
 pub use reloads::ReloadMetrics;

@@ -13,6 +13,7 @@ use pingora::http::ResponseHeader;
 
 use super::decision::Decision;
 use super::facts::{Request, parse_address};
+use super::reply::told::Told;
 use super::reply::{self, Failure, Rendered};
 use super::visit::{End, Verdict, Visit};
 use super::{Gate, Pass};
@@ -171,14 +172,9 @@ impl Gate {
             head.insert_header("X-Tollgate-Account", policy.account.as_str())?;
         }
         head.insert_header("X-Tollgate-Uri", visit.trail.wire.as_str())?;
-        reply::credit_headers(
-            visit.rules.dialect(),
-            &mut head,
-            pass,
-            policy.and_then(|policy| policy.rate_limit),
-        )?;
-        head.insert_header("X-Request-Id", visit.request_id.as_str())?;
-        super::cors::decorate(&mut head, visit.origin.as_ref())?;
+        let mut told = Told::default();
+        reply::tell(&mut told, &mut head, pass, &visit.passing());
+        told.put_into(&mut head)?;
         Ok(head)
     }
 

@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, header};
 use pingora::http::ResponseHeader;
 
 use super::facts::Request;
+use super::reply::told::Told;
 use crate::policy::domain::Page;
 use crate::policy::token::contains_token;
 use crate::policy::{DomainMode, Policy};
@@ -84,6 +85,18 @@ pub(super) fn allowed_headers(settings: &CorsSettings, request: &Request<'_>) ->
 
 /// Makes a response readable for the admitted origin and nobody else: whatever the upstream said is replaced.
 pub(super) fn decorate(response: &mut ResponseHeader, origin: Option<&HeaderValue>) -> pingora::Result<()> {
+    let mut told = Told::default();
+    tell(&mut told, response, origin, false);
+    told.put_into(response)
+}
+
+/// The same, told beside the head. `is_priced`: the original service's headers are told too.
+pub(super) fn tell(
+    told: &mut Told,
+    response: &mut ResponseHeader,
+    origin: Option<&HeaderValue>,
+    is_priced: bool,
+) {
     let of_cors = |name: &header::HeaderName| name.as_str().starts_with("access-control-");
     // Nearly no upstream says any.
     if response.headers.keys().any(of_cors) {
@@ -92,20 +105,16 @@ pub(super) fn decorate(response: &mut ResponseHeader, origin: Option<&HeaderValu
         }
     }
     if let Some(origin) = origin {
-        response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
-        if response.headers.contains_key("iexcloud-credits-used") {
-            let exposed = [EXPOSED, ", ", EXPOSED_IEX].concat();
-            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed)?;
-        } else {
-            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
-        }
+        told.field("Access-Control-Allow-Origin", &[origin.as_bytes()]);
+        let exposes = [EXPOSED.as_bytes(), b", ", EXPOSED_IEX.as_bytes()];
+        let is_priced = is_priced || response.headers.contains_key("iexcloud-credits-used");
+        told.field("Access-Control-Expose-Headers", if is_priced { &exposes } else { &exposes[..1] });
     }
     let varies = |value: &HeaderValue| {
         let names = value.to_str().unwrap_or_default();
         names.split(',').map(str::trim).any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
     };
     if !response.headers.get_all(header::VARY).iter().any(varies) {
-        response.append_header(header::VARY, "Origin")?;
+        told.field("Vary", &[b"Origin"]);
     }
-    Ok(())
 }

@@ -3,7 +3,6 @@
 //! Law 8: exactly the judged form is sent. Law 7: no header that may carry a credential is passed on, and anything
 //! else with the shape of a token is masked.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, header};
@@ -12,6 +11,7 @@ use pingora::http::RequestHeader;
 use super::facts::Request;
 use crate::policy::token::{contains_token, mask_tokens};
 use crate::policy::{AccountId, TokenId};
+use crate::telemetry::write_address;
 
 /// Which headers tell an upstream of the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -182,24 +182,26 @@ pub(super) fn trace(
     let host = std::str::from_utf8(host).unwrap_or_default();
     if matches!(how, Forwarded::XForwarded | Forwarded::Both) {
         let kept = |name: &'static str| {
-            let value = request.headers.get(name).filter(|_| trusted);
+            let value = trusted.then(|| request.headers.get(name)).flatten();
             value.and_then(|value| value.to_str().ok()).filter(|value| !contains_token(value.as_bytes()))
         };
-        let mut chain = String::new();
+        let mut chain = Vec::with_capacity(48);
         if trusted {
             let entries = request.headers.get_all("x-forwarded-for").iter();
             for entry in entries.filter(|value| !contains_token(value.as_bytes())) {
                 if let Ok(entry) = entry.to_str() {
-                    chain.push_str(entry);
-                    chain.push_str(", ");
+                    chain.extend_from_slice(entry.as_bytes());
+                    chain.extend_from_slice(b", ");
                 }
             }
         }
-        // Writing into memory does not fail.
-        let _ = write!(chain, "{peer}");
+        write_address(&mut chain, peer);
         upstream.insert_header("X-Forwarded-For", chain)?;
         upstream.insert_header("X-Forwarded-Host", kept("x-forwarded-host").unwrap_or(host))?;
-        upstream.insert_header("X-Forwarded-Proto", kept("x-forwarded-proto").unwrap_or(scheme))?;
+        match kept("x-forwarded-proto") {
+            Some(proto) => upstream.insert_header("X-Forwarded-Proto", proto)?,
+            None => upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme))?,
+        }
     }
     if matches!(how, Forwarded::Rfc7239 | Forwarded::Both) {
         let node = match peer {

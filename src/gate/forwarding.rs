@@ -13,9 +13,10 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::facts::Request;
 use super::metered::Metered;
+use super::reply::told::Told;
 use super::reply::{self, Failure};
 use super::visit::{self, Late, Verdict};
-use super::{Gate, Visit, cors, flowing, forward, held, traced};
+use super::{Gate, Visit, flowing, forward, held, traced};
 use crate::policy::Denial;
 use crate::telemetry::Ended;
 
@@ -117,11 +118,15 @@ impl Gate {
         } else {
             pass.begin_response(response.status.as_u16());
         }
-        let Verdict::Passed(pass) = &mut visit.verdict else { return Ok(()) };
-        let rate = visit.trail.policy.as_deref().and_then(|policy| policy.rate_limit);
-        reply::credit_headers(visit.rules.dialect(), response, pass, rate)?;
-        response.insert_header("X-Request-Id", visit.request_id.as_str())?;
-        cors::decorate(response, visit.origin.as_ref())
+        let Verdict::Passed(pass) = &visit.verdict else { return Ok(()) };
+        let passing = visit.passing();
+        if let Some(appendix) = &visit.appendix {
+            appendix.fill(|told| reply::tell(told, response, pass, &passing));
+            return Ok(());
+        }
+        let mut told = Told::default();
+        reply::tell(&mut told, response, pass, &passing);
+        told.put_into(response)
     }
 
     /// A piece of the response's body has come, for a `ProxyHttp`'s `upstream_response_body_filter`: where a stream waits
@@ -197,6 +202,9 @@ impl Gate {
     /// Answers an admitted request that came to nothing; for a `ProxyHttp`'s `fail_to_proxy`. The status sent, or 0
     /// if the client is gone or has its response already.
     pub async fn fail(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> u16 {
+        if let Some(appendix) = &visit.appendix {
+            appendix.withdraw();
+        }
         if session.response_written().is_some()
             && let Verdict::Passed(pass) = &mut visit.verdict
             && let Some(farewell) = pass.metered().and_then(Metered::farewell)

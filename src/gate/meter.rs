@@ -8,11 +8,12 @@
 //! the response began well, given back otherwise, also when it is merely dropped (client gone, panic, shutdown).
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -44,6 +45,9 @@ use throttle::Throttle;
 pub(super) const LIFE: Duration = Duration::from_secs(30);
 /// How long a request waits for credits that other nodes hold (law 3).
 pub(super) const RECALL: Duration = Duration::from_millis(250);
+/// Purses by their keys, which are ours: nobody outside can choose them.
+type Purses = HashMap<PurseKey, Arc<PurseSlot>, RandomState>;
+
 /// The shards of the table of purses.
 const SHARDS: usize = 64;
 
@@ -60,7 +64,7 @@ pub(super) struct Meter {
     patience: Duration,
     born: Instant,
     hasher: RandomState,
-    shards: Vec<Mutex<HashMap<PurseKey, Arc<PurseSlot>>>>,
+    shards: Vec<Mutex<Purses>>,
     throttle: Throttle,
     refusals: Refusals,
     keys: Mutex<Memory>,
@@ -88,7 +92,7 @@ impl Meter {
             runtime: runtime.clone(),
             patience,
             born: Instant::now(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             refusals: Refusals::default(),
             keys: Mutex::new(Memory::new(Bounds::default())),
@@ -109,7 +113,7 @@ impl Meter {
         u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn shard(&self, key: &PurseKey) -> Option<&Mutex<HashMap<PurseKey, Arc<PurseSlot>>>> {
+    fn shard(&self, key: &PurseKey) -> Option<&Mutex<Purses>> {
         let hash = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         self.shards.get(hash)
     }

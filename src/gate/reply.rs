@@ -18,6 +18,9 @@ use crate::policy::{Denial, RateLimit};
 
 mod iex;
 pub(super) mod limits;
+pub(super) mod told;
+
+use told::Told;
 
 /// What a 401 asks for (RFC 9110, 11.6.1).
 const CHALLENGE: &str = "Bearer realm=\"tollgate\"";
@@ -380,19 +383,26 @@ pub(super) async fn send_preflight(session: &mut Session, preflight: &Preflight<
     session.write_response_header(Box::new(render_preflight(preflight)?), true).await
 }
 
-/// The headers that tell of credits and limits, for a response that begins.
-pub(super) fn credit_headers(
-    dialect: Dialect,
-    response: &mut ResponseHeader,
-    pass: &Pass,
-    rate: Option<RateLimit>,
-) -> pingora::Result<()> {
-    limits::write(response, &pass.standing(), rate)?;
+/// Tells of a response that passes: credits and limits, which request it answers, and who may read it. What the upstream
+/// said of that is taken out of its head.
+pub(super) fn tell(told: &mut Told, response: &mut ResponseHeader, pass: &Pass, passing: &Passing<'_>) {
+    told::clear(response);
+    limits::tell(told, &pass.standing(), passing.rate);
     let charged = pass.charged();
-    match dialect {
-        Dialect::Iex if charged.0 > 0 => iex::credit_headers(response, pass.permit().pool(), charged),
-        Dialect::Iex | Dialect::Standard => Ok(()),
+    let is_priced = passing.dialect == Dialect::Iex && charged.0 > 0;
+    if is_priced {
+        iex::tell(told, response, pass.permit().pool(), charged);
     }
+    told.field("X-Request-Id", &[passing.request_id.as_bytes()]);
+    cors::tell(told, response, passing.origin, is_priced);
+}
+
+/// What is told of a request that passes, besides its credits.
+pub(super) struct Passing<'p> {
+    pub(super) dialect: Dialect,
+    pub(super) rate: Option<RateLimit>,
+    pub(super) request_id: &'p str,
+    pub(super) origin: Option<&'p HeaderValue>,
 }
 
 /// What the gate itself has to say, in JSON.

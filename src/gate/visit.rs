@@ -11,7 +11,8 @@ use super::held::Place;
 use super::leash::{Connector, Leash};
 use super::own::Form;
 use super::pass::Pass;
-use super::reply::Failure;
+use super::reply::told::Appendix;
+use super::reply::{Failure, Passing};
 use super::rules::Rules;
 use super::traced::{Traced, Waits};
 use super::upload::Upload;
@@ -94,6 +95,8 @@ pub struct Visit {
     pub(super) upload: Upload,
     /// By which the upstream's connection can be let go of, where the response may be a stream.
     pub(super) leash: Option<Arc<Leash>>,
+    /// Where fields of the response's head go, instead of into it.
+    pub(super) appendix: Option<Arc<Appendix>>,
     /// The trace it is part of, where requests are traced.
     pub(super) traced: Option<Box<Traced>>,
     active: Active,
@@ -145,6 +148,7 @@ impl Visit {
             bytes_out: 0,
             late: None,
             leash: None,
+            appendix: None,
             traced: None,
         }
     }
@@ -211,6 +215,21 @@ impl Visit {
     /// to be made of. Only of a request that was let through.
     pub fn target(&self) -> Option<&str> {
         matches!(self.verdict, Verdict::Passed(_)).then_some(self.trail.wire.as_str())
+    }
+
+    /// The connection writes what the gate tells of the response itself, behind the head that is written next.
+    pub fn append_by(&mut self, appendix: Arc<Appendix>) {
+        self.appendix = Some(appendix);
+    }
+
+    /// What is told of it once it passes, besides its credits.
+    pub(super) fn passing(&self) -> Passing<'_> {
+        Passing {
+            dialect: self.rules.dialect(),
+            rate: self.trail.policy.as_deref().and_then(|policy| policy.rate_limit),
+            request_id: &self.request_id,
+            origin: self.origin.as_ref(),
+        }
     }
 
     /// What is to make the connection to the upstream, for a `ProxyHttp`'s `upstream_peer` (`custom_l4` of a peer's

@@ -12,6 +12,8 @@ mod tests;
 
 use std::net::IpAddr;
 
+use super::byte_set::{ByteSet, byte_set};
+
 pub use page::{Page, Unclear};
 pub use rule::{BadDomainRule, DomainRule, MAX_RULE};
 
@@ -25,12 +27,12 @@ enum Scheme {
 /// Whether this is a DNS name in the one form that rules and pages are compared in: lower case, ASCII, no trailing dot
 /// (RFC 1123, 2.1; `_` is in use).
 fn is_name(name: &str) -> bool {
-    let in_label =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    static LABEL: ByteSet =
+        byte_set!(byte => byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
     let mut label = 0;
     let sound = name.bytes().all(|byte| {
         let ends = byte == b'.';
-        let sound = if ends { label > 0 } else { label < 63 && in_label(byte) };
+        let sound = if ends { label > 0 } else { label < 63 && LABEL.has(byte) };
         label = if ends { 0 } else { label + 1 };
         sound
     });

@@ -14,17 +14,19 @@ const TOKEN: &str = "token";
 /// Returns the decoded values in their order, and what is left: `None` when nothing is.
 pub fn take_tokens(query: Option<&str>) -> (Vec<Vec<u8>>, Option<String>) {
     let Some(query) = query else { return (Vec::new(), None) };
-    let tokens = values(Some(query), TOKEN);
-    if tokens.is_empty() {
-        return (tokens, Some(query.to_owned()));
-    }
-    let mut rest = String::with_capacity(query.len());
-    for piece in query.split('&').filter(|piece| !is_named(piece, TOKEN)) {
-        rest.push_str(piece);
-        rest.push('&');
+    let mut tokens = Vec::new();
+    let mut rest = String::with_capacity(query.len() + 1);
+    for piece in query.split('&') {
+        if is_named(piece, TOKEN) {
+            tokens.push(decoded(split(piece).1));
+        } else {
+            rest.push_str(piece);
+            rest.push('&');
+        }
     }
     rest.pop();
-    (tokens, Some(rest).filter(|rest| !rest.is_empty()))
+    let is_gone = rest.is_empty() && !tokens.is_empty();
+    (tokens, Some(rest).filter(|_| !is_gone))
 }
 
 /// The decoded values of one parameter, in their order. `+` means a space.

@@ -10,6 +10,7 @@ use std::fmt;
 
 use percent_encoding::{percent_decode, percent_decode_str};
 
+use super::byte_set::{ByteSet, byte_set};
 use super::token::contains_token;
 
 #[cfg(test)]
@@ -220,16 +221,19 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
     digits.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
 }
 
+/// Bytes that stand in a canonical path as they are, `/` among them.
+static PATH: ByteSet = byte_set!(byte => is_unreserved(byte) || is_delimiter(byte) || byte == b'/');
+/// Bytes that stand in a query and need no closer look.
+static QUERY: ByteSet = byte_set!(byte => byte.is_ascii_graphic() && !matches!(byte, b'%' | b'#' | b'\\'));
+
 /// A path that is in canonical form already, as nearly all are.
 fn plain_path(raw: &[u8]) -> Option<&str> {
-    let mut before = b'.';
+    let mut after_slash = false;
     let plain = raw.starts_with(b"/")
         && raw.iter().all(|byte| {
-            let plain = is_unreserved(*byte) || is_delimiter(*byte);
             // A dot or a `;` in front makes a segment that is looked at closely, an empty one goes.
-            let fine =
-                if before == b'/' { plain && !matches!(*byte, b'.' | b';') } else { plain || *byte == b'/' };
-            before = *byte;
+            let fine = PATH.has(*byte) && !(after_slash && matches!(*byte, b'.' | b';' | b'/'));
+            after_slash = *byte == b'/';
             fine
         });
     plain.then(|| std::str::from_utf8(raw).ok())?
@@ -284,6 +288,9 @@ fn spell_path(raw: &[u8]) -> Result<String, BadTarget> {
 
 /// Checks a query, which is kept byte for byte.
 fn checked_query(raw: &[u8]) -> Result<String, BadTarget> {
+    if QUERY.has_all(raw) {
+        return std::str::from_utf8(raw).map(str::to_owned).map_err(|_| BadTarget::NotAscii);
+    }
     let mut bytes = raw.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -337,11 +344,11 @@ pub(super) fn push_plain(out: &mut String, byte: u8) {
 }
 
 /// What else of ASCII a path may hold as it is (RFC 3986, `pchar`).
-fn is_delimiter(byte: u8) -> bool {
+const fn is_delimiter(byte: u8) -> bool {
     matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
 }
 
-fn is_unreserved(byte: u8) -> bool {
+const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 

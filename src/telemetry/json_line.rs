@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use crate::policy::byte_set::{ByteSet, byte_set};
+
 /// A JSON object in the making. Field names are ours and need no escape.
 pub struct JsonLine(Vec<u8>);
 
@@ -78,18 +80,7 @@ impl JsonLine {
         let Some(address) = address else { return self.null(name) };
         self.name(name);
         self.0.push(b'"');
-        match address {
-            IpAddr::V4(address) => {
-                for (at, octet) in address.octets().into_iter().enumerate() {
-                    if at > 0 {
-                        self.0.push(b'.');
-                    }
-                    self.0.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-                }
-            }
-            // Writing into memory does not fail.
-            IpAddr::V6(address) => drop(write!(self.0, "{address}")),
-        }
+        write_address(&mut self.0, address);
         self.0.push(b'"');
     }
 
@@ -106,13 +97,32 @@ impl JsonLine {
     }
 
     fn string(&mut self, text: &str) {
-        if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        if PLAIN.has_all(text.as_bytes()) {
             self.0.push(b'"');
             self.0.extend_from_slice(text.as_bytes());
             self.0.push(b'"');
         } else if serde_json::to_writer(&mut self.0, text).is_err() {
             self.0.extend_from_slice(b"null");
         }
+    }
+}
+
+/// Bytes that stand in a JSON text as they are.
+static PLAIN: ByteSet = byte_set!(byte => byte >= b' ' && byte != b'"' && byte != b'\\');
+
+/// Writes an address as its text, without the general machine for formats.
+pub fn write_address(text: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b'.');
+                }
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        // Writing into memory does not fail.
+        IpAddr::V6(address) => drop(write!(text, "{address}")),
     }
 }
 

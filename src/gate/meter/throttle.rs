@@ -72,7 +72,7 @@ pub(super) struct Throttle {
     line: Arc<Line>,
     patience: Duration,
     runtime: Handle,
-    slots: Mutex<HashMap<TokenId, Arc<Slot>>>,
+    slots: Mutex<HashMap<TokenId, Arc<Slot>, foldhash::fast::RandomState>>,
     nodes: AtomicU32,
 }
 

@@ -7,6 +7,7 @@
 use http::header;
 use pingora::http::ResponseHeader;
 
+use super::told::Told;
 use super::{Answer, answer as standard};
 use crate::policy::{Credits, Denial, Pool};
 
@@ -77,17 +78,21 @@ fn wording(denial: &Denial) -> Option<(u16, &'static str)> {
 }
 
 /// The headers of a charged response: what it cost, by pool. `messages` is the older word for credits.
-pub(super) fn credit_headers(
-    response: &mut ResponseHeader,
-    pool: Pool,
-    charged: Credits,
-) -> pingora::Result<()> {
+const USED: [[&str; 2]; 2] = [
+    ["iexcloud-credits-used", "iexcloud-messages-used"],
+    ["iexcloud-premium-credits-used", "iexcloud-premium-messages-used"],
+];
+
+/// Tells what a charged response cost, whatever the upstream said.
+pub(super) fn tell(told: &mut Told, response: &mut ResponseHeader, pool: Pool, charged: Credits) {
     let (core, premium) = match pool {
         Pool::Core => (charged.0, 0),
         Pool::Premium => (0, charged.0),
     };
-    response.insert_header("iexcloud-credits-used", core)?;
-    response.insert_header("iexcloud-messages-used", core)?;
-    response.insert_header("iexcloud-premium-credits-used", premium)?;
-    response.insert_header("iexcloud-premium-messages-used", premium)
+    for (names, credits) in USED.into_iter().zip([core, premium]) {
+        for name in names {
+            response.remove_header(name);
+            told.field(name, &[itoa::Buffer::new().format(credits).as_bytes()]);
+        }
+    }
 }

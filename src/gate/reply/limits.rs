@@ -8,81 +8,109 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use pingora::http::ResponseHeader;
 
+use super::told::Told;
 use crate::ledger::Standing;
 use crate::policy::{Denial, Limit, Period, Policy, RateLimit};
 
 const POLICY: &str = "RateLimit-Policy";
 const LEFT: &str = "RateLimit";
+const THROTTLE: &str = "\"throttle\"";
+const CREDITS: &str = "\"credits\"";
 
-/// Writes them into a response.
-pub(in crate::gate) fn write(
-    response: &mut ResponseHeader,
-    standing: &Standing,
-    rate: Option<RateLimit>,
-) -> pingora::Result<()> {
-    response.insert_header("X-Credits-Used", standing.used.0)?;
-    match standing.remaining {
-        Some(remaining) => response.insert_header("X-Credits-Remaining", remaining.0)?,
-        None => drop(response.remove_header("X-Credits-Remaining")),
+/// Tells them of a response that passes.
+pub(in crate::gate) fn tell(told: &mut Told, standing: &Standing, rate: Option<RateLimit>) {
+    let mut digits = itoa::Buffer::new();
+    told.field("X-Credits-Used", &[digits.format(standing.used.0).as_bytes()]);
+    if let Some(remaining) = standing.remaining {
+        told.field("X-Credits-Remaining", &[digits.format(remaining.0).as_bytes()]);
     }
     // Passes that were taken just now, by a throttle that was taken away since, are no quota any more.
     let throttle = rate.zip(standing.burst_left).map(|(rate, left)| (rate, left.min(rate.burst)));
     let credits = standing.limit.zip(standing.remaining);
     if throttle.is_none() && credits.is_none() {
-        response.remove_header(POLICY);
-        response.remove_header(LEFT);
-        return Ok(());
+        return;
     }
-    let mut policy = Items::default();
-    let mut left = Items::default();
-    if let Some((rate, passes)) = throttle {
-        policy.throttle_policy(rate);
+    told.begin(POLICY);
+    let mut items = Items::of(&mut *told);
+    if let Some((rate, _)) = throttle {
+        items.throttle_policy(rate);
+    }
+    if let Some((limit, _)) = credits {
+        items.credits_policy(limit);
+    }
+    told.end();
+    told.begin(LEFT);
+    let mut items = Items::of(&mut *told);
+    if let Some((_, passes)) = throttle {
         // A pass comes back within a second at the latest: no rate is below one a second.
-        left.left("\"throttle\"", passes.into(), Some(Duration::from_secs(1)));
+        items.left(THROTTLE, passes.into(), Some(Duration::from_secs(1)));
     }
-    if let Some((limit, remaining)) = credits {
-        policy.credits_policy(limit);
-        left.left("\"credits\"", remaining.0, standing.resets_in);
+    if let Some((_, remaining)) = credits {
+        items.left(CREDITS, remaining.0, standing.resets_in);
     }
-    response.insert_header(POLICY, policy.0)?;
-    response.insert_header(LEFT, left.0)
+    told.end();
 }
 
 /// The same for a refusal, as far as it is known: the limit that decided, and what is left of it. `cost` is what the
 /// request would have cost: only where it is one credit is it known that none is left.
 pub(in crate::gate) fn of_refusal(denial: &Denial, policy: &Policy, cost: u64) -> Vec<(HeaderName, String)> {
-    let (mut policies, mut left) = (Items::default(), Items::default());
+    let (mut policies, mut left) = (String::new(), String::new());
     match denial {
         Denial::RateLimited { retry_after } => {
             let Some(rate) = policy.rate_limit else { return Vec::new() };
-            policies.throttle_policy(rate);
-            left.left("\"throttle\"", 0, Some(*retry_after));
+            Items::of(&mut policies).throttle_policy(rate);
+            Items::of(&mut left).left(THROTTLE, 0, Some(*retry_after));
         }
         Denial::CreditsExhausted { pool, retry_after } => {
             let Some(limit) = *policy.credit_limit.get(*pool) else { return Vec::new() };
-            policies.credits_policy(limit);
+            Items::of(&mut policies).credits_policy(limit);
             if cost == 1 {
-                left.left("\"credits\"", 0, *retry_after);
+                Items::of(&mut left).left(CREDITS, 0, *retry_after);
             }
         }
         _ => return Vec::new(),
     }
-    let all = [("ratelimit-policy", policies.0), ("ratelimit", left.0)];
+    let all = [("ratelimit-policy", policies), ("ratelimit", left)];
     let told = all.into_iter().filter(|(_, value)| !value.is_empty());
     told.map(|(name, value)| (HeaderName::from_static(name), value)).collect()
 }
 
-/// Items of a list (RFC 9651).
-#[derive(Default)]
-struct Items(String);
+/// Where the text of a field is put together.
+trait Text {
+    fn piece(&mut self, piece: &str);
+}
 
-impl Items {
+impl Text for String {
+    fn piece(&mut self, piece: &str) {
+        self.push_str(piece);
+    }
+}
+
+impl Text for Told {
+    fn piece(&mut self, piece: &str) {
+        Told::piece(self, piece.as_bytes());
+    }
+}
+
+/// Items of a list (RFC 9651).
+struct Items<'t, T> {
+    text: &'t mut T,
+    is_first: bool,
+}
+
+impl<'t, T: Text> Items<'t, T> {
+    fn of(text: &'t mut T) -> Self {
+        Self { text, is_first: true }
+    }
+
     fn add(&mut self, pieces: &[&str]) {
-        // A text without room to spare becomes a header's value without another allocation.
-        let item = pieces.concat();
-        self.0 = if self.0.is_empty() { item } else { [self.0.as_str(), ", ", item.as_str()].concat() };
+        if !std::mem::take(&mut self.is_first) {
+            self.text.piece(", ");
+        }
+        for piece in pieces {
+            self.text.piece(piece);
+        }
     }
 
     /// Never more than `burst + rate × t` pass in a time t. The burst is told as the quota, and as its window the time in
@@ -90,7 +118,7 @@ impl Items {
     fn throttle_policy(&mut self, rate: RateLimit) {
         let (mut quota, mut window) = (itoa::Buffer::new(), itoa::Buffer::new());
         let seconds = rate.burst.div_ceil(rate.requests_per_second.max(1));
-        self.add(&["\"throttle\";q=", quota.format(rate.burst), ";w=", window.format(seconds)]);
+        self.add(&[THROTTLE, ";q=", quota.format(rate.burst), ";w=", window.format(seconds)]);
     }
 
     fn credits_policy(&mut self, limit: Limit) {
@@ -100,7 +128,7 @@ impl Items {
             Period::Month => ";w=2592000",
             Period::None => "",
         };
-        self.add(&["\"credits\";q=", itoa::Buffer::new().format(limit.credits.0), window]);
+        self.add(&[CREDITS, ";q=", itoa::Buffer::new().format(limit.credits.0), window]);
     }
 
     fn left(&mut self, name: &str, left: u64, wait: Option<Duration>) {
@@ -118,7 +146,10 @@ impl Items {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::ResponseHeader;
+
     use super::*;
+    use crate::gate::reply::told;
     use crate::policy::{AccountId, Credits, Pool, TokenId, TokenKind};
 
     fn standing(limit: Option<&str>, remaining: Option<u64>, burst_left: Option<u32>) -> Standing {
@@ -135,7 +166,10 @@ mod tests {
     fn written(standing: &Standing, rate: Option<RateLimit>) -> [Option<String>; 2] {
         let mut response = ResponseHeader::build(200, None).unwrap();
         response.insert_header(POLICY, "the upstream's").unwrap();
-        write(&mut response, standing, rate).unwrap();
+        told::clear(&mut response);
+        let mut fields = Told::default();
+        tell(&mut fields, standing, rate);
+        fields.put_into(&mut response).unwrap();
         let told = |name| response.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         [told(POLICY), told(LEFT)]
     }

@@ -3,7 +3,11 @@
 //! Pingora's own loop reads a head for as long as each byte of it comes within a minute, and up to 1 MiB. Here the head is
 //! read first, bounded in size, count and time; Pingora then finds all of it there, and reads nothing more.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp};
@@ -12,17 +16,19 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::head::{Refusal, Scan, Step};
 use super::{Site, Wire};
 use crate::config::Limits;
+use crate::gate::Appendix;
 use crate::gate::reply::Dialect;
 
 /// A head of usual length is read at once.
 const USUAL_HEAD: usize = 4 << 10;
 /// How long, and how much, is still read after a refusal: a connection that is closed with bytes unread takes the
 /// refusal with it.
-const LINGER: (std::time::Duration, usize) = (std::time::Duration::from_secs(2), 1 << 20);
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 1 << 20);
 
 /// What came.
 enum Head {
@@ -36,13 +42,15 @@ enum Head {
 
 /// Serves requests until one of both sides has enough.
 pub(super) async fn serve(site: &Arc<Site>, wire: Wire, stopping: watch::Receiver<bool>) {
-    let mut stream: Stream = Box::new(wire);
+    let appendix = Arc::<Appendix>::default();
+    let mut stream: Stream = Box::new(wire.append_by(appendix.clone()));
+    let mut idle = Idle::new(site.closing.subscribe());
     let mut kept: Option<HttpPersistentSettings> = None;
     let mut is_first = true;
     loop {
         let limits = site.limits();
         let patience = if is_first { limits.header_timeout } else { limits.keepalive_timeout };
-        let head = match read_head(&mut stream, &limits, patience, site.closing.subscribe()).await {
+        let head = match read_head(&mut stream, &limits, patience, &mut idle).await {
             Head::Whole(head) => head,
             Head::Nothing => return,
             Head::Refused(refusal) => {
@@ -63,27 +71,63 @@ pub(super) async fn serve(site: &Arc<Site>, wire: Wire, stopping: watch::Receive
         session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         session.set_pipelined_prefix(head);
+        session.set_connection_user_context(Some(Box::new(appendix.clone())));
         let Some(reused) = site.proxy.process_new_http(session, &stopping).await else { return };
         (stream, kept) = reused.consume();
         is_first = false;
     }
 }
 
-async fn read_head(
-    stream: &mut Stream,
-    limits: &Limits,
-    patience: std::time::Duration,
-    mut closing: watch::Receiver<bool>,
-) -> Head {
+/// Waiting between requests: as long as a client may be idle, and while idle connections are not closed.
+struct Idle {
+    /// Set anew only when it has fired: a request that comes in time costs it nothing.
+    timer: Pin<Box<Sleep>>,
+    closing: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Idle {
+    fn new(mut closing: watch::Receiver<bool>) -> Self {
+        let timer = Box::pin(sleep_until(Instant::now()));
+        let closing = async move { drop(closing.wait_for(|closing| *closing).await) };
+        Self { timer, closing: Box::pin(closing) }
+    }
+
+    /// Reads what comes within `patience`. `None`: nothing did, or it is not waited for any longer. What has come already is read
+    /// in any case: while the gate stops, a kept connection may have one more request, as its client may be sending it just now.
+    async fn read(
+        &mut self,
+        stream: &mut Stream,
+        buffer: &mut BytesMut,
+        patience: Duration,
+    ) -> Option<std::io::Result<usize>> {
+        let mut read = pin!(stream.read_buf(buffer));
+        let mut until = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = read.as_mut().poll(cx) {
+                return Poll::Ready(Some(read));
+            }
+            if self.closing.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            let until = *until.get_or_insert_with(|| Instant::now() + patience);
+            if self.timer.deadline() > until {
+                self.timer.as_mut().reset(until);
+            }
+            while self.timer.as_mut().poll(cx).is_ready() {
+                if self.timer.deadline() >= until {
+                    return Poll::Ready(None);
+                }
+                self.timer.as_mut().reset(until);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+async fn read_head(stream: &mut Stream, limits: &Limits, patience: Duration, idle: &mut Idle) -> Head {
     let mut buffer = BytesMut::with_capacity(USUAL_HEAD);
-    let read = tokio::select! {
-        // What has come already is served. While the gate stops, a kept connection may have one more request: its client may
-        // be sending it just now.
-        biased;
-        read = timeout(patience, stream.read_buf(&mut buffer)) => read,
-        _ = closing.wait_for(|closing| *closing) => return Head::Nothing,
-    };
-    if !matches!(read, Ok(Ok(1..))) {
+    if !matches!(idle.read(stream, &mut buffer, patience).await, Some(Ok(1..))) {
         return Head::Nothing;
     }
     let mut scan = Scan::default();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -21,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::gate::Appendix;
+
 /// Bytes of a response that are gathered into one write: the head and a body of usual length. Pingora's default of 1,460
 /// makes two of them as soon as both together are longer, and a write costs more than copying. What may be a stream (a
 /// response without a length) is written at once all the same. There is no buffer for reading: heads and bodies are
@@ -32,6 +34,9 @@ const WRITE_BUFFER: usize = 20 << 10;
 pub(super) struct Wire {
     first: Bytes,
     io: BufWriter<Io>,
+    appendix: Option<Arc<Appendix>>,
+    /// A head with its appendix that does not fit into the buffer, and how much of it is written.
+    long_head: Option<(Vec<u8>, usize)>,
     socket: Arc<SocketDigest>,
     tls: Option<Arc<SslDigest>>,
     alpn: Option<ALPN>,
@@ -84,7 +89,14 @@ impl Wire {
         // Where the connection comes from, which need not be the socket's other end.
         let _ = socket.peer_addr.set(Some(PeerAddress::Inet(client)));
         let io = BufWriter::with_capacity(WRITE_BUFFER, io);
-        Self { first: Bytes::new(), io, socket: Arc::new(socket), tls, alpn, since: SystemTime::now(), fd }
+        let (first, socket, since) = (Bytes::new(), Arc::new(socket), SystemTime::now());
+        Self { first, io, appendix: None, long_head: None, socket, tls, alpn, since, fd }
+    }
+
+    /// Writes what stands in `appendix` behind the head that comes next.
+    pub(super) fn append_by(mut self, appendix: Arc<Appendix>) -> Self {
+        self.appendix = Some(appendix);
+        self
     }
 
     /// Whether HTTP/2 was agreed upon.
@@ -171,8 +183,48 @@ impl Io {
 }
 
 impl Wire {
-    fn part(&mut self) -> Pin<&mut BufWriter<Io>> {
-        Pin::new(&mut self.io)
+    /// Writes a response's head, as Pingora made it, with the appendix before its last line end.
+    fn poll_write_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        appendix: &Appendix,
+        head: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(fields) = head.strip_suffix(b"\r\n").filter(|fields| fields.ends_with(b"\r\n")) else {
+            // Pingora writes a head in one piece. Should it ever not, the response goes out without the gate's fields.
+            debug_assert!(false, "a head in pieces");
+            appendix.withdraw();
+            return Pin::new(&mut self.io).poll_write(cx, head);
+        };
+        let buffered = self.io.buffer().len();
+        let parts = appendix.take(|told| {
+            if buffered + head.len() + told.len() < WRITE_BUFFER {
+                // All of it goes into the buffer.
+                for part in [fields, told, b"\r\n"] {
+                    ready!(Pin::new(&mut self.io).poll_write(cx, part))?;
+                }
+                return Poll::Ready(Ok(None));
+            }
+            Poll::Ready(Ok::<_, io::Error>(Some([fields, told, b"\r\n"].concat())))
+        });
+        if let Some(whole) = ready!(parts)? {
+            self.long_head = Some((whole, 0));
+            return self.poll_write_long_head(cx, head.len());
+        }
+        Poll::Ready(Ok(head.len()))
+    }
+
+    /// Writes on a head that does not fit into the buffer; `length` is its own, without the appendix.
+    fn poll_write_long_head(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        while let Some((whole, written)) = &mut self.long_head {
+            let rest = whole.get(*written..).unwrap_or_default();
+            if rest.is_empty() {
+                self.long_head = None;
+                break;
+            }
+            *written += ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+        }
+        Poll::Ready(Ok(length))
     }
 }
 
@@ -214,7 +266,47 @@ macro_rules! write_to_part {
 
 write_to_part!(Ahead);
 write_to_part!(Io);
-write_to_part!(Wire);
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wire = self.get_mut();
+        if wire.long_head.is_some() {
+            return wire.poll_write_long_head(cx, bytes.len());
+        }
+        if let Some(appendix) = wire.appendix.as_ref().filter(|appendix| appendix.is_filled()) {
+            let appendix = appendix.clone();
+            return wire.poll_write_head(cx, &appendix, bytes);
+        }
+        Pin::new(&mut wire.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wire = self.get_mut();
+        if wire.appendix.as_ref().is_some_and(|appendix| appendix.is_filled()) {
+            // A head stands in the first piece.
+            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            return Pin::new(wire).poll_write(cx, first);
+        }
+        Pin::new(&mut wire.io).poll_write_vectored(cx, slices)
+    }
+
+    // TCP and rustls do, and so does the buffer in front of them.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
 
 #[async_trait]
 impl Shutdown for Wire {

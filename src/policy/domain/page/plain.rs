@@ -4,7 +4,14 @@
 //! plain (capitals, escapes, addresses, `xn--`, dots in odd places) is left to that.
 
 use super::{Clear, HostName, Place, Said, SchemeName};
+use crate::policy::byte_set::{ByteSet, byte_set};
 use crate::policy::domain::{Scheme, is_name};
+
+/// Bytes of a plain path.
+static PATH: ByteSet =
+    byte_set!(byte => byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'~' | b'.'));
+/// Bytes of a plain query.
+static QUERY: ByteSet = byte_set!(byte => byte.is_ascii_graphic() && byte != b'#');
 
 /// A plain URL in its parts.
 pub(super) struct Plain<'a> {
@@ -56,7 +63,7 @@ pub(super) fn read(value: &[u8]) -> Option<(&str, Plain<'_>)> {
         None => after,
         Some(at) => {
             let (path, query) = after.split_at_checked(at)?;
-            query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#').then_some(path)?
+            QUERY.has_all(query.as_bytes()).then_some(path)?
         }
     };
     is_plain_path(path).then_some((text, Plain { scheme, host, port, path, after }))
@@ -79,8 +86,7 @@ fn is_plain_path(path: &str) -> bool {
     // A dot stays only inside a segment's name.
     let mut before = b'/';
     path.bytes().all(|byte| {
-        let fine = byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'~');
-        let plain = fine || (byte == b'.' && before != b'/' && before != b'.');
+        let plain = PATH.has(byte) && (byte != b'.' || !matches!(before, b'/' | b'.'));
         before = byte;
         plain
     })
