@@ -6,6 +6,8 @@
 
 use http::{HeaderMap, HeaderValue, Version, header};
 
+use super::byte_set::{ByteSet, byte_set};
+
 /// Why a request's end, or its host, is not certain. Each is a public sentence, and carries nothing of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadFraming {
@@ -72,6 +74,10 @@ fn is_plain_number(text: &[u8]) -> bool {
     number.is_some() && text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"))
 }
 
+/// Bytes of a registered name: unreserved, sub-delimiters but the comma, escapes.
+static HOST: ByteSet = byte_set!(byte => byte.is_ascii_alphanumeric()
+    || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='));
+
 /// `host[:port]` in the bytes that a host may have (RFC 3986, 3.2.2), an address in brackets included.
 fn is_host(text: &[u8]) -> bool {
     let is_port = |port: &[u8]| port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
@@ -89,27 +95,7 @@ fn is_host(text: &[u8]) -> bool {
     }
     let mut parts = text.splitn(2, |byte| *byte == b':');
     let name = parts.next().unwrap_or_default();
-    let is_name = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'%'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b';'
-                    | b'='
-            )
-    };
-    !name.is_empty() && name.iter().all(is_name) && parts.next().is_none_or(is_port)
+    !name.is_empty() && HOST.has_all(name) && parts.next().is_none_or(is_port)
 }
 
 #[cfg(test)]

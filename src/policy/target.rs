@@ -123,7 +123,7 @@ impl Target {
     /// The segments of the path, still percent-encoded. A trailing slash gives a last, empty segment; so `/` is one
     /// empty segment.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.path.split('/').skip(1)
+        Segments { rest: self.path.get(1..) }
     }
 
     /// Takes one slash off the end of the path, unless it is all of it.
@@ -145,6 +145,26 @@ impl Target {
     /// twice. To be asked after the `token` parameters are taken out: what is left would reach the upstream (law 7).
     pub fn holds_token(&self) -> bool {
         token_within(&self.path) || self.query.as_deref().is_some_and(token_within)
+    }
+}
+
+/// Splits at each slash; for such short texts quicker than the general search.
+struct Segments<'t> {
+    rest: Option<&'t str>,
+}
+
+impl<'t> Iterator for Segments<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        let rest = self.rest.take()?;
+        match rest.bytes().position(|byte| byte == b'/') {
+            None => Some(rest),
+            Some(at) => {
+                self.rest = rest.get(at + 1..);
+                rest.get(..at)
+            }
+        }
     }
 }
 

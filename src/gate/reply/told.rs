@@ -94,6 +94,16 @@ impl Appendix {
         self.filled.store(true, Ordering::Release);
     }
 
+    /// Has these fields written.
+    #[cfg(test)]
+    pub(crate) fn fill_with(&self, fields: &[(&'static str, &str)]) {
+        self.fill(|told| {
+            for (name, value) in fields {
+                told.field(name, &[value.as_bytes()]);
+            }
+        });
+    }
+
     /// The head that the fields were for is not written.
     pub fn withdraw(&self) {
         self.filled.store(false, Ordering::Release);

@@ -352,3 +352,47 @@ impl GetSocketDigest for Wire {
 
 /// Looking ahead is done before Pingora gets the connection.
 impl Peek for Wire {}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn fields_stand_behind_the_next_head_whatever_its_length() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut client, (tcp, peer)) = (client.unwrap(), accepted.unwrap());
+        let appendix = Arc::<Appendix>::default();
+        let io = Io::Plain(Ahead::new(Bytes::new(), tcp));
+        let mut wire = Wire::new(io, peer).append_by(appendix.clone());
+        let head = |length: usize| format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(length));
+        // What goes into the buffer, what just does not, what is longer than all buffers there are.
+        let lengths = [1, WRITE_BUFFER - 60, WRITE_BUFFER, 4 << 20];
+        let mut expected = Vec::new();
+        for length in lengths {
+            let written = head(length);
+            let told = "X-Request-Id: 1\r\nVary: Origin\r\n";
+            expected.extend_from_slice(written.trim_end_matches("\r\n").as_bytes());
+            expected
+                .extend_from_slice(format!("\r\n{told}\r\nbodyHTTP/1.1 404 Not Found\r\n\r\n").as_bytes());
+        }
+        let write = async {
+            for length in lengths {
+                appendix.fill_with(&[("X-Request-Id", "1"), ("Vary", "Origin")]);
+                wire.write_all(head(length).as_bytes()).await.unwrap();
+                // Only the head that comes next has them.
+                wire.write_all(b"body").await.unwrap();
+                wire.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").await.unwrap();
+            }
+            Shutdown::shutdown(&mut wire).await;
+        };
+        let mut read = Vec::new();
+        let ((), length) = tokio::join!(write, client.read_to_end(&mut read));
+        assert_eq!(length.unwrap(), expected.len());
+        assert!(read == expected, "other bytes than expected");
+    }
+}

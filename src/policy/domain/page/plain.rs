@@ -7,6 +7,8 @@ use super::{Clear, HostName, Place, Said, SchemeName};
 use crate::policy::byte_set::{ByteSet, byte_set};
 use crate::policy::domain::{Scheme, is_name};
 
+/// Bytes of a plain host.
+static HOST: ByteSet = byte_set!(byte => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
 /// Bytes of a plain path.
 static PATH: ByteSet =
     byte_set!(byte => byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'~' | b'.'));
@@ -50,8 +52,11 @@ pub(super) fn read(value: &[u8]) -> Option<(&str, Plain<'_>)> {
         Some(rest) => (Scheme::Https, 443, rest),
         None => (Scheme::Http, 80, text.strip_prefix("http://")?),
     };
-    let end = rest.bytes().position(|byte| matches!(byte, b':' | b'/' | b'?')).unwrap_or(rest.len());
+    let end = rest.bytes().position(|byte| !HOST.has(byte)).unwrap_or(rest.len());
     let (host, after) = rest.split_at_checked(end)?;
+    if !matches!(after.bytes().next(), None | Some(b':' | b'/' | b'?')) {
+        return None;
+    }
     if !is_plain_host(host) {
         return None;
     }
@@ -70,9 +75,12 @@ pub(super) fn read(value: &[u8]) -> Option<(&str, Plain<'_>)> {
 }
 
 fn is_plain_host(host: &str) -> bool {
-    let last = host.rsplit('.').next().unwrap_or_default();
+    let bytes = host.as_bytes();
+    let last = bytes.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
     // A last label with a digit in front makes an IPv4 address, or nothing; `--` may be the mark of an encoded name.
-    is_name(host) && last.starts_with(|first: char| first.is_ascii_lowercase()) && !host.contains("--")
+    is_name(host)
+        && last.first().is_some_and(u8::is_ascii_lowercase)
+        && !bytes.windows(2).any(|pair| pair == b"--")
 }
 
 fn read_port(text: &str) -> Option<(u16, &str)> {
