@@ -1,8 +1,10 @@
 //! What an upstream gets, and what a client gets back: laws 7 and 8.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
-use crate::harness::client::Ask;
+use crate::harness::client::{Ask, Connection};
 use crate::harness::evidence;
 use crate::harness::gate::{Gate, Plan};
 use crate::harness::upstream::{Seen, Upstream};
@@ -297,4 +299,47 @@ async fn one_log_line_a_request_tells_what_was_decided() {
         assert_eq!(gate.metric(&line).await, count, "{line}");
     }
     assert_eq!(gate.metric("tollgate_credits_total{outcome=\"charged\",pool=\"core\"}").await, 1);
+}
+
+#[tokio::test]
+async fn each_answer_on_a_connection_tells_its_own_fields_once() {
+    let (upstream, mut gate) = gate().await;
+    let token = gate.token(json!({"credit_limit": {"core": {"credits": 1000, "period": "month"}}})).await;
+    let good = || Ask::get(&token.on(DATA)).header("Origin", "https://app.example");
+    let told = ["X-Credits-Used", "X-Credits-Remaining", "RateLimit", "RateLimit-Policy"];
+    // (request, status, whether credits are told)
+    let table = [
+        (good(), 200, true),
+        (good().header("X-Test", "header=X-Credits-Used:999"), 200, true),
+        (good().header("X-Test", "header=X-Request-Id:theirs"), 200, true),
+        (good().header("X-Test", "header=Access-Control-Allow-Origin:*"), 200, true),
+        (Ask::get("/v1/nowhere"), 404, false),
+        (good().header("X-Test", "status=500"), 500, true),
+        (Ask::new("HEAD", &token.on(DATA)).header("Origin", "https://app.example"), 200, true),
+        (Ask::get(DATA), 401, false),
+        (good(), 200, true),
+        (good().header("X-Test", "cut"), 502, false),
+    ];
+    let mut connection = Connection::open(gate.address).await;
+    let mut ids = HashSet::new();
+    for (ask, status, tells) in table {
+        let answer = connection.send(&ask).await.expect("an answer");
+        assert_eq!(answer.status, status, "{ask:?}: {}", answer.text());
+        let values = |name: &str| -> Vec<String> {
+            let found = answer.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.clone()).collect()
+        };
+        let id = values("X-Request-Id");
+        assert!(id.len() == 1 && ids.insert(id[0].clone()) && id[0].len() == 26, "{ask:?}: {id:?}");
+        for name in told {
+            assert_eq!(values(name).len(), usize::from(tells), "{ask:?}: {name}");
+        }
+        assert_ne!(values("X-Credits-Used"), ["999"], "{ask:?}");
+        assert_eq!(values("Vary"), ["Origin"], "{ask:?}");
+        if tells {
+            assert_eq!(values("Access-Control-Allow-Origin"), ["https://app.example"], "{ask:?}");
+        }
+    }
+    // The last one was tried twice: the kept connection could have been closed just then.
+    assert_eq!(upstream.count(), 9);
 }
