@@ -210,6 +210,8 @@ pub enum Paced {
         count: u32,
         /// For how long those after the first are good.
         hold: Duration,
+        /// How many more could be had at once.
+        remaining: u32,
     },
     /// None now.
     Wait {

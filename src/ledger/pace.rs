@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::throttle::{Cell, NoPass, admit_ahead};
+use super::throttle::{Cell, NoPass, admit_ahead, remaining};
 use crate::policy::RateLimit;
 
 /// The longest that a pass taken ahead may be held: 100 ms of the rate at most are taken at once (`ledger.md`).
@@ -24,6 +24,8 @@ pub struct Passes {
     pub count: u32,
     /// For how long those after the first are good.
     pub hold: Duration,
+    /// How many more could be had at once.
+    pub remaining: u32,
 }
 
 /// Takes up to `want` passes, at least one; or says after how long one can be had.
@@ -31,12 +33,13 @@ pub fn take_passes(cell: Cell, rate: RateLimit, want: u32, now: Timestamp) -> Re
     let first = admit_ahead(cell, rate, Duration::ZERO, now)
         .map_err(|retry_after| NoPass::of(cell, rate, now, retry_after))?;
     let most = want.min(rate.requests_per_second / 10).max(1);
-    let mut passes = Passes { cell: first, count: 1, hold: LONGEST_HOLD };
+    let mut passes = Passes { cell: first, count: 1, hold: LONGEST_HOLD, remaining: 0 };
     while passes.count < most {
         let Ok(next) = admit_ahead(passes.cell, rate, LONGEST_HOLD, now) else { break };
         passes.cell = next;
         passes.count += 1;
     }
+    passes.remaining = remaining(passes.cell, rate, now);
     Ok(passes)
 }
 
@@ -74,6 +77,22 @@ mod tests {
         assert_eq!(take_passes(Cell::default(), rate, 0, at(0)).unwrap().count, 1);
         let slow = RateLimit { requests_per_second: 9, burst: 1_000 };
         assert_eq!(take_passes(Cell::default(), slow, 100, at(0)).unwrap().count, 1);
+    }
+
+    #[test]
+    fn a_batch_tells_what_is_left_of_the_burst() {
+        let rate = RateLimit { requests_per_second: 10, burst: 10 };
+        let mut cell = Cell::default();
+        for left in (0..10).rev() {
+            let passes = take_passes(cell, rate, 1, at(0)).unwrap();
+            assert_eq!(passes.remaining, left);
+            cell = passes.cell;
+        }
+        assert_eq!(take_passes(cell, rate, 1, at(300_000)).unwrap().remaining, 2);
+        // A batch counts as if it came when its hold ends: what is told is less than what is free, never more.
+        let rate = RateLimit { requests_per_second: 1_000, burst: 1_000 };
+        let batch = take_passes(Cell::default(), rate, 100, at(0)).unwrap();
+        assert_eq!((batch.count, batch.remaining), (100, 801));
     }
 
     #[test]

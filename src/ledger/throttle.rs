@@ -58,10 +58,14 @@ fn bring_back(cell: Cell, rate: RateLimit, now: Timestamp) -> Cell {
 pub fn admit(cell: Cell, rate: RateLimit, now: Timestamp) -> Result<Throttled, NoPass> {
     let next = admit_ahead(cell, rate, Duration::ZERO, now)
         .map_err(|retry_after| NoPass::of(cell, rate, now, retry_after))?;
-    let spacing = spacing(rate);
-    let window = window(rate);
-    let remaining = u32::try_from((window - (next.0 - now.as_microsecond())) / spacing).unwrap_or(0);
-    Ok(Throttled { cell: next, remaining })
+    Ok(Throttled { cell: next, remaining: remaining(next, rate, now) })
+}
+
+/// How many more requests a cell would let by at once.
+pub(super) fn remaining(cell: Cell, rate: RateLimit, now: Timestamp) -> u32 {
+    let now = now.as_microsecond();
+    let ahead = (cell.0 - now).clamp(0, window(rate));
+    u32::try_from((window(rate) - ahead) / spacing(rate)).unwrap_or(0)
 }
 
 /// As [`admit`], for a request that may come as late as `hold` from now: it counts as if it came then.

@@ -140,7 +140,7 @@ impl Store for Shelf {
             return away();
         }
         let count = self.passes.load(Ordering::Acquire);
-        Ok(Paced::Passes { count, hold: Duration::from_mins(1) })
+        Ok(Paced::Passes { count, hold: Duration::from_mins(1), remaining: 0 })
     }
     fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
         tokio::sync::broadcast::channel(1).1

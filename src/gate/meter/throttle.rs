@@ -26,6 +26,8 @@ const CALLS: u32 = 4;
 
 struct State {
     passes: u32,
+    /// How many more the store had when it was asked last.
+    more: u32,
     /// Requests that were let by without the store, and that its passes have not paid for.
     owed: u32,
     good_until: Instant,
@@ -81,7 +83,7 @@ impl Throttle {
         Self { line, patience, runtime, slots: Mutex::default(), nodes: AtomicU32::new(1) }
     }
 
-    /// Lets one request by; how many more passes are in hand.
+    /// Lets one request by; how many more would pass at once, as far as this node knows.
     pub(super) async fn pass(&self, policy: &Policy, rate: RateLimit) -> Result<u32, Denial> {
         let slot = self.slot(&policy.id);
         if let Some(decided) = slot.take(true) {
@@ -169,6 +171,7 @@ impl Throttle {
         let now = Instant::now();
         let state = State {
             passes: 0,
+            more: 0,
             owed: 0,
             good_until: now,
             closed_until: None,
@@ -252,7 +255,7 @@ impl Slot {
         let mut state = self.state.lock();
         match paced {
             Paced::Unlimited => Some(Ok(u32::MAX)),
-            Paced::Passes { count, hold } => {
+            Paced::Passes { count, hold, remaining } => {
                 let now = jiff::Timestamp::now();
                 let (own, ahead) = count_in(state.own, part, count, now);
                 // What was let by so long ago that a throttle would have forgotten it is owed no more.
@@ -262,9 +265,10 @@ impl Slot {
                 let left = count.saturating_sub(owed);
                 // The first is good only at once: whoever asked uses it, or it pays.
                 state.passes = if here { left.saturating_sub(1) } else { left.min(count.saturating_sub(1)) };
+                state.more = remaining;
                 state.good_until = asked + hold;
                 state.closed_until = None;
-                (here && left > 0).then_some(Ok(state.passes))
+                (here && left > 0).then_some(Ok(state.left()))
             }
             Paced::Wait { retry_after } => {
                 // Counted from when the answer came: never too early.
@@ -276,6 +280,11 @@ impl Slot {
 }
 
 impl State {
+    /// How many more requests would pass at once, as far as this node knows.
+    fn left(&self) -> u32 {
+        self.passes.saturating_add(self.more)
+    }
+
     /// Whether a new throttle would not do as well.
     fn says_something(&self, now: Instant, at: i64) -> bool {
         let closed = self.closed_until.is_some_and(|until| now < until);
@@ -293,7 +302,7 @@ impl State {
         }
         if self.passes > 0 && now < self.good_until {
             self.passes -= 1;
-            return Some(Ok(self.passes));
+            return Some(Ok(self.left()));
         }
         self.passes = 0;
         let closed = self.closed_until.filter(|until| now < *until)?;

@@ -169,7 +169,10 @@ pub(super) fn renewed(answer: Value, leases: usize) -> Result<Vec<bool>, StoreEr
 pub(super) fn paced(answer: Value) -> Result<Paced, StoreError> {
     words(answer, "pace.lua", |words| match *words {
         ["unlimited"] => Some(Paced::Unlimited),
-        ["passes", count] => Some(Paced::Passes { count: count.parse().ok()?, hold: LONGEST_HOLD }),
+        ["passes", count, remaining] => {
+            let (count, remaining) = (count.parse().ok()?, remaining.parse().ok()?);
+            Some(Paced::Passes { count, hold: LONGEST_HOLD, remaining })
+        }
         ["wait", wait] => Some(Paced::Wait { retry_after: micros(wait)? }),
         _ => None,
     })

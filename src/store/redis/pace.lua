@@ -3,7 +3,7 @@
 -- KEYS  1 token's record · 2 token's throttle
 -- ARGV  1 how many are wanted · 2 how long they may be held (µs) · 3 time (µs), empty: the server's
 -- Returns unlimited
---         passes, how many
+--         passes, how many, how many more could be had at once
 --         wait, for how long (µs)
 --         unreadable, key, why
 
@@ -38,4 +38,5 @@ local more = math.floor((now + full - held_from) / rate.spacing)
 more = math.min(math.max(more, 0), most - 1)
 local next_arrival = more > 0 and held_from + more * rate.spacing or first
 keep(next_arrival)
-return { 'passes', text(1 + more) }
+local remaining = math.floor((full - math.max(next_arrival - now, 0)) / rate.spacing)
+return { 'passes', text(1 + more), text(math.max(remaining, 0)) }

@@ -369,7 +369,7 @@ async fn passes_are_taken_ahead_in_batches(bench: Bench) {
     let rate = RateLimit { requests_per_second: 1000, burst: 300 };
     let (policy, _) = bench.make_token(|policy| policy.rate_limit = Some(rate)).await;
     let pace = async |want| match bench.store().pace(&account_id(), &policy.id, want).await.unwrap() {
-        Paced::Passes { count, hold } => {
+        Paced::Passes { count, hold, .. } => {
             assert_eq!(hold, Duration::from_millis(100));
             count
         }

@@ -264,7 +264,7 @@ impl Tables<'_> {
         match take_passes(cell, rate, want, now) {
             Ok(passes) => {
                 self.pace.insert(name.as_str(), passes.cell.0)?;
-                Ok(Paced::Passes { count: passes.count, hold: passes.hold })
+                Ok(Paced::Passes { count: passes.count, hold: passes.hold, remaining: passes.remaining })
             }
             Err(refused) => {
                 if refused.cell != cell {

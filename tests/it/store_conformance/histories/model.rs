@@ -151,7 +151,7 @@ impl Model {
         match take_passes(cell, rate, want, now) {
             Ok(passes) => {
                 self.throttles.insert(token, passes.cell);
-                Paced::Passes { count: passes.count, hold: passes.hold }
+                Paced::Passes { count: passes.count, hold: passes.hold, remaining: passes.remaining }
             }
             Err(refused) => {
                 self.throttles.insert(token, refused.cell);
