@@ -16,7 +16,7 @@ use super::accept::{self, Certificates};
 use super::handover::Predecessor;
 use super::listen::{Listening, Serving};
 use super::sockets::Sockets;
-use super::{ServeError, change, first_start, settings, state};
+use super::{ServeError, change, expiry, first_start, settings, state};
 use crate::admin;
 use crate::authz::Authz;
 use crate::config::{self, AccessLog, Config, ConfigError, MetricsAccess, StoreUrl};
@@ -102,11 +102,14 @@ impl Instance {
         let control = runtime("control", 2)?;
         let metrics = Arc::new(Metrics::new()?);
         let upstreams = upstreams(&config, None, &metrics, &control)?;
-        let data = Listening::bind(&config, sockets)?;
-        let admin = config.admin.as_ref().map(|admin| AdminDoor::open(admin, sockets)).transpose()?;
+        expiry::tell_upstreams(&config, &metrics);
+        let data = Listening::bind(&config, sockets, &metrics)?;
+        let admin =
+            config.admin.as_ref().map(|admin| AdminDoor::open(admin, sockets, &metrics)).transpose()?;
         let authz =
             config.authz.as_ref().map(|authz| sockets.listen("forward-auth", authz.address)).transpose()?;
         let store = open_store(&control, &config, predecessor)?;
+        expiry::tell_store(&config, &metrics);
         let (access_log, log) = access_log(&config)?;
         let traces =
             settings::of_tracing(&config).map(Tracer::start).transpose().map_err(ServeError::Runtime)?;
@@ -216,6 +219,7 @@ impl Instance {
         let upstreams = upstreams(&new, kept, &self.metrics, &self.control)?;
         let rules = self.gate.make_rules(settings::of(&new, None));
         self.in_force.replace(Setup { rules: rules.clone(), upstreams });
+        expiry::tell_upstreams(&new, &self.metrics);
         self.gate.adopt(rules);
         self.serving.take(&new);
         self.certificates.reload();
@@ -463,8 +467,12 @@ pub(super) struct AdminDoor {
 }
 
 impl AdminDoor {
-    pub(super) fn open(listener: &config::Listener, sockets: &mut Sockets) -> Result<Self, ServeError> {
-        let certificates = accept::Entry::open_admin(listener)?;
+    pub(super) fn open(
+        listener: &config::Listener,
+        sockets: &mut Sockets,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ServeError> {
+        let certificates = accept::Entry::open_admin(listener, metrics)?;
         let socket = sockets.listen("admin", listener.address)?;
         Ok(Self { socket, certificates, patience: config::Limits::default().header_timeout })
     }
