@@ -57,6 +57,7 @@ pub(crate) use people::door::{Asker, Door, Entered, Refused};
 use problem::Problem;
 pub(crate) use usage::parse_time as parse_usage_time;
 
+pub(crate) use tokens::MAX_NICKNAME;
 /// How long requests in flight may still take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
