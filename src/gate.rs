@@ -7,12 +7,14 @@
 //! [`reply`] chooses statuses, `forward` writes what the upstream gets, `cors` answers browsers. Here: how it is opened, and
 //! the phase in which it decides; `forwarding` has the phases after that, `standing` how it stands and how it ends.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use pingora::proxy::Session;
@@ -68,7 +70,8 @@ pub use forwarding::{UPSTREAM_BUSY, UPSTREAM_RESTING};
 pub use leash::Connector;
 pub use pass::Pass;
 pub use rules::Rules;
-pub use strangers::GuessLimit;
+pub(crate) use strangers::holder;
+pub use strangers::{GuessLimit, Strangers};
 pub use upload::Uploads;
 pub use visit::Visit;
 
@@ -82,7 +85,6 @@ use reply::{Answer, Dialect, Preflight};
 use seat::Seat;
 use signing::{Signing, SigningSettings};
 use step::Watch;
-use strangers::Strangers;
 use streams::Streams;
 use visit::{Trail, Verdict};
 
@@ -260,6 +262,11 @@ impl Gate {
     /// Data sets that the routes name, for whoever grants them.
     pub fn grantable(&self) -> Vec<String> {
         self.rules.load().settings.routes.grantable()
+    }
+
+    /// The client's own address of a request that reached another listener, by the proxies that are trusted now.
+    pub fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        facts::client_behind(peer.to_canonical(), headers, &self.rules.load().settings.trusted_proxies)
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.

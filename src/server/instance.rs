@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -145,11 +146,13 @@ impl Instance {
         let admin_certificates = admin.as_ref().and_then(|door| door.certificates.clone());
         let certificates = serving.certificates.clone().with(admin_certificates);
         control.spawn(certificates.clone().watch());
-        let admin = admin.map(|listener| {
+        let start_admin = |door| {
             let stop = watch::Sender::new(false);
             let stopping = stop.subscribe();
-            (stop, start_admin(&config, &control, listener, &gate, &store, ready.subscribe(), stopping))
-        });
+            let served = start_admin(&config, &control, door, &gate, &store, ready.subscribe(), stopping)?;
+            Ok::<_, ServeError>((stop, served))
+        };
+        let admin = admin.map(start_admin).transpose()?;
         metrics.reloads().in_force(&config.digest);
         Ok(Self {
             started: config.clone(),
@@ -464,6 +467,7 @@ pub(super) struct AdminDoor {
     socket: TcpListener,
     certificates: Option<Arc<Certificates>>,
     patience: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl AdminDoor {
@@ -474,7 +478,8 @@ impl AdminDoor {
     ) -> Result<Self, ServeError> {
         let certificates = accept::Entry::open_admin(listener, metrics)?;
         let socket = sockets.listen("admin", listener.address)?;
-        Ok(Self { socket, certificates, patience: config::Limits::default().header_timeout })
+        let patience = config::Limits::default().header_timeout;
+        Ok(Self { socket, certificates, patience, metrics: metrics.clone() })
     }
 
     /// Where it is, with its real port.
@@ -491,12 +496,14 @@ pub(super) fn start_admin(
     store: &Arc<dyn Store>,
     started: watch::Receiver<bool>,
     mut stopping: watch::Receiver<bool>,
-) -> JoinHandle<()> {
-    let AdminDoor { socket, certificates, patience } = door;
+) -> Result<JoinHandle<()>, ServeError> {
+    let AdminDoor { socket, certificates, patience, metrics: counts } = door;
     if let Ok(address) = socket.local_addr() {
         tracing::info!(%address, tls = certificates.is_some(), "listening for the admin API");
     }
-    let (metrics, datasets) = (gate.clone(), gate.clone());
+    let (metrics, datasets, clients) = (gate.clone(), gate.clone(), gate.clone());
+    let client_of = Arc::new(move |peer, headers: &HeaderMap| clients.client_of(peer, headers));
+    let guard = admin::Guard::new(settings::of_guesses(config), client_of, counts.registry())?;
     let account = AccountId::default_account();
     let router = admin::router(admin::Admin {
         store: store.clone(),
@@ -507,6 +514,7 @@ pub(super) fn start_admin(
         metrics_open: config.metrics == MetricsAccess::Open,
         started,
         acts_by: gate.epoch(),
+        guard,
         now: jiff::Timestamp::now,
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -514,7 +522,7 @@ pub(super) fn start_admin(
     let stop = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    control.spawn(async move {
+    Ok(control.spawn(async move {
         let served = match certificates {
             None => admin::serve(socket, router, stop).await,
             Some(certificates) => match accept::admin::Encrypted::start(socket, certificates, patience) {
@@ -525,5 +533,5 @@ pub(super) fn start_admin(
         if let Err(error) = served {
             tracing::error!(%error, "the admin API stopped");
         }
-    })
+    }))
 }

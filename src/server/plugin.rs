@@ -84,7 +84,7 @@ impl Plugin {
             .transpose()?;
         let admin = listener.as_ref().and_then(AdminDoor::address);
         if let Some(listener) = listener {
-            start_admin(config, &control, listener, &gate, &store, started.clone(), stop);
+            start_admin(config, &control, listener, &gate, &store, started.clone(), stop)?;
         }
         let control = Mutex::new(Some(control));
         Ok(Self { gate, grace: config.shutdown_grace, admin, stopping, control, started, _log: log })
