@@ -106,7 +106,7 @@ fn load(
     what: Use,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Certificates>>, TlsError> {
-    let teller = || Teller::new(Place::new(what, listener.address), metrics);
+    let teller = || Teller::new(Place::new(what, &listener.address), metrics);
     let load = |tls| Certificates::load(tls, alpn, teller()).map(Arc::new);
     listener.tls.as_ref().map(load).transpose()
 }

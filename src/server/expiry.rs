@@ -55,7 +55,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(what: Use, name: impl ToString) -> Self {
+    pub(super) fn new(what: Use, name: &impl ToString) -> Self {
         Self { what, name: name.to_string() }
     }
 }
@@ -169,7 +169,7 @@ pub fn complaints(config: &Config, now: Timestamp) -> Vec<String> {
     };
     let listeners = config.listeners.iter().map(|listener| (Use::Listener, listener));
     let listeners = listeners.chain(config.admin.iter().map(|listener| (Use::Admin, listener)));
-    let shown = listeners.flat_map(|(what, listener)| of(Place::new(what, listener.address), &listener.tls));
+    let shown = listeners.flat_map(|(what, listener)| of(Place::new(what, &listener.address), &listener.tls));
     let clients = to_upstreams(config).chain(to_store(config)).map(|(place, path)| (place, path.to_owned()));
     let all = shown.chain(clients);
     all.filter_map(|(place, path)| Some(format!("{place}: {}", Expiry::of_file(&path)?.complaint(now)?)))
@@ -186,7 +186,7 @@ fn to_upstreams(config: &Config) -> impl Iterator<Item = (Place, &Path)> {
 fn to_store(config: &Config) -> Option<(Place, &Path)> {
     let StoreUrl::Redis(url) = &config.store.url else { return None };
     let (cert, _) = url.tls.as_ref()?.identity.as_ref()?;
-    Some((Place::new(Use::Redis, ""), cert))
+    Some((Place::new(Use::Redis, &""), cert))
 }
 
 #[cfg(test)]
