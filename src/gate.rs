@@ -30,6 +30,7 @@ use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
 use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics, Tracer};
 
+mod ahead;
 pub mod check;
 mod cors;
 mod decision;
@@ -63,6 +64,7 @@ mod traced;
 mod upload;
 mod visit;
 
+pub(crate) use ahead::Ahead;
 pub use cors::CorsSettings;
 pub use directory::DirectorySettings;
 pub use forward::Forwarded;

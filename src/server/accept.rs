@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Limits, Listener};
+use crate::gate::Ahead;
 use crate::gate::reply::Dialect;
 use crate::proxy::Proxy;
 use crate::server::expiry::{Place, Teller, Use};
@@ -41,7 +42,7 @@ pub use certificates::TlsError;
 use counts::{Closed, Counts};
 use crowd::{Crowd, Seat};
 use proxy_protocol::Origin;
-use wire::{Ahead, Io, Wire};
+use wire::{Io, Wire};
 
 /// What is offered in a TLS handshake, best first.
 const HTTP2_AND_1: &[&[u8]] = &[b"h2", b"http/1.1"];
