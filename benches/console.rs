@@ -13,9 +13,11 @@ use anyhow::{Context, ensure};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use jiff::Timestamp;
+use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tollgate::admin::{Admin, router};
+use tollgate::admin::{Admin, Guard, router};
+use tollgate::gate::GuessLimit;
 use tollgate::gate::explanation::{Explainer, Explanation, Question};
 use tollgate::ledger::lease::Ask;
 use tollgate::policy::record::{Account, PayAsYouGo};
@@ -129,6 +131,9 @@ async fn use_token(store: Arc<dyn Store>, at: u64, today: i64, apart: u64) -> Re
     store.settle(&[Settlement { key, spent, cells }]).await
 }
 
+/// Wrong tokens, as many as one likes.
+const NO_LIMIT: GuessLimit = GuessLimit { failures: 0, window: Duration::from_mins(1) };
+
 fn node(store: Arc<dyn Store>) -> Router {
     router(Admin {
         store,
@@ -139,6 +144,7 @@ fn node(store: Arc<dyn Store>) -> Router {
         metrics_open: true,
         started: tokio::sync::watch::channel(true).1,
         acts_by: tokio::sync::watch::channel(u64::MAX).1,
+        guard: Guard::new(NO_LIMIT, Arc::new(|peer, _| peer), &Registry::new()).expect("a guard"),
         now: Timestamp::now,
         version: "bench",
     })

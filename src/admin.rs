@@ -3,7 +3,7 @@
 //! Owns the route table, who may call, how JSON is read and written, and the OpenAPI description, which is made from
 //! the handlers. It asks the [`Store`] and the gate's [`Explainer`]; it knows no Pingora and no particular store.
 //! `tokens`, `account`, `usage`, `nodes`, `audit`, `people`, `explain` and `health` are one file for each resource; `auth` guards `/v1`;
-//! `people::door` is where members get in to the console;
+//! `guard` counts wrong tokens; `people::door` is where members get in to the console;
 //! `changes` says what is written down of a write; `catalogue` is what a search for tokens looks through;
 //! `problem` is the one road from an error to an answer; `fields` reads bodies; `receipt` waits until a write is in force
 //! everywhere.
@@ -38,6 +38,7 @@ mod datasets;
 mod description;
 mod explain;
 mod fields;
+mod guard;
 mod health;
 mod limits;
 mod nodes;
@@ -53,8 +54,10 @@ mod usage;
 pub(crate) use auth::Caller;
 pub(crate) use body::PATIENCE as BODY_PATIENCE;
 use catalogue::Catalogue;
+pub use guard::{ClientOf, Guard};
 pub(crate) use people::door::{Asker, Door, Entered, Refused};
 use problem::Problem;
+pub(crate) use tokens::MAX_NICKNAME;
 pub(crate) use usage::parse_time as parse_usage_time;
 
 /// How long requests in flight may still take once the server is told to stop.
@@ -78,6 +81,8 @@ pub struct Admin {
     pub started: tokio::sync::watch::Receiver<bool>,
     /// The epoch that this node acts by: every change up to it is in force here.
     pub acts_by: tokio::sync::watch::Receiver<u64>,
+    /// Who counts wrong tokens.
+    pub guard: Guard,
     /// The clock.
     pub now: fn() -> Timestamp,
     /// Tollgate's version.

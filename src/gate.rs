@@ -7,12 +7,14 @@
 //! [`reply`] chooses statuses, `forward` writes what the upstream gets, `cors` answers browsers. Here: how it is opened, and
 //! the phase in which it decides; `forwarding` has the phases after that, `standing` how it stands and how it ends.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use pingora::proxy::Session;
@@ -28,6 +30,7 @@ use crate::store::seal::Sealer;
 use crate::store::{NodeId, NodeReport, Store};
 use crate::telemetry::{AccessLogWriter, Metrics, RouteMetrics, Tracer};
 
+mod ahead;
 pub mod check;
 mod cors;
 mod decision;
@@ -61,6 +64,7 @@ mod traced;
 mod upload;
 mod visit;
 
+pub(crate) use ahead::Ahead;
 pub use cors::CorsSettings;
 pub use directory::DirectorySettings;
 pub use forward::Forwarded;
@@ -69,7 +73,8 @@ pub use leash::Connector;
 pub use pass::Pass;
 pub use reply::told::Appendix;
 pub use rules::Rules;
-pub use strangers::GuessLimit;
+pub(crate) use strangers::holder;
+pub use strangers::{GuessLimit, Strangers};
 pub use upload::Uploads;
 pub use visit::Visit;
 
@@ -83,7 +88,6 @@ use reply::{Answer, Dialect, Preflight};
 use seat::Seat;
 use signing::{Signing, SigningSettings};
 use step::Watch;
-use strangers::Strangers;
 use streams::Streams;
 use visit::{Trail, Verdict};
 
@@ -261,6 +265,11 @@ impl Gate {
     /// Data sets that the routes name, for whoever grants them.
     pub fn grantable(&self) -> Vec<String> {
         self.rules.load().settings.routes.grantable()
+    }
+
+    /// The client's own address of a request that reached another listener, by the proxies that are trusted now.
+    pub fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        facts::client_behind(peer.to_canonical(), headers, &self.rules.load().settings.trusted_proxies)
     }
 
     /// The state of one request: the `CTX` of a `ProxyHttp`, or a part of it.

@@ -20,6 +20,7 @@ pub mod accept;
 pub mod backup;
 mod change;
 mod conductor;
+pub mod expiry;
 mod files;
 mod first_start;
 mod handover;

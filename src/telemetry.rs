@@ -14,7 +14,10 @@ mod traces;
 
 pub use json_line::{JsonLine, write_address};
 pub use logs::{AccessLogWriter, LogGuard, start_events};
-pub use metrics::{Lookup, Metrics, NodeState, RouteMetrics, ServerMetrics, TriesMetrics, UpstreamMetrics};
+pub use metrics::{
+    CertificateMetrics, Lookup, Metrics, NodeState, RouteMetrics, ServerMetrics, TriesMetrics,
+    UpstreamMetrics,
+};
 pub use reloads::ReloadMetrics;
 pub use sampling::{Ended, LogSampling};
 pub use traces::{

@@ -5,6 +5,7 @@
 //! an argument, so one that somehow runs without the middleware is refused all the same (law 9).
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -57,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 const MISSING: &str = "This call needs a secret token of the account: Authorization: Bearer sk_….";
-const INVALID: &str = "The token in Authorization is not a secret token of this account.";
+pub(super) const INVALID: &str = "The token in Authorization is not a secret token of this account.";
 
 /// Lets requests under `/v1` by only with a secret token, and those for the metrics where that is wished; all other
 /// paths are open.
@@ -98,15 +99,16 @@ async fn authenticate(
     headers: &HeaderMap,
     client: Option<SocketAddr>,
 ) -> Result<Caller, Problem> {
-    let token = read_bearer(headers)?;
+    let admin = &shared.admin;
+    let invalid = || admin.guard.invalid(admin.guard.client(client, headers), Instant::now());
+    let token = Token::parse(read_bearer(headers)?).ok_or_else(invalid)?;
     if token.kind() == TokenKind::Publishable {
         let detail = "A publishable token cannot use the admin API; use a secret token (sk_…).";
         return Err(Problem::new(StatusCode::FORBIDDEN, "secret_token_required", detail));
     }
-    let admin = &shared.admin;
     let address = client.map(|address| address.ip());
     let found = find_secret(&*admin.store, &admin.account, &token.digest()).await?;
-    let policy = found.ok_or_else(|| refuse("token_invalid", INVALID))?;
+    let policy = found.ok_or_else(invalid)?;
     check_admits(&policy, (admin.now)(), headers, address)?;
     Ok(Caller { actor: Actor::Token(policy.id), role: Role::Admin, client: address })
 }
@@ -181,7 +183,8 @@ pub(super) fn opens_admin_api(policy: &Policy, now: Timestamp) -> bool {
         && (policy.allowed_domains.is_empty() || policy.domain_mode == DomainMode::Report)
 }
 
-fn read_bearer(headers: &HeaderMap) -> Result<Token, Problem> {
+/// What stands where a token should.
+fn read_bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or_else(|| refuse("token_missing", MISSING))?;
     if values.next().is_some() {
@@ -194,10 +197,10 @@ fn read_bearer(headers: &HeaderMap) -> Result<Token, Problem> {
     if !scheme.eq_ignore_ascii_case(b"Bearer ") {
         return Err(refuse("token_missing", MISSING));
     }
-    Token::parse(rest.trim_ascii()).ok_or_else(|| refuse("token_invalid", INVALID))
+    Ok(rest.trim_ascii())
 }
 
-fn refuse(code: &'static str, detail: &str) -> Problem {
+pub(super) fn refuse(code: &'static str, detail: &str) -> Problem {
     let challenge: HeaderName = header::WWW_AUTHENTICATE;
     Problem::new(StatusCode::UNAUTHORIZED, code, detail)
         .with_header(challenge, HeaderValue::from_static("Bearer"))

@@ -7,12 +7,16 @@ use utoipa::openapi::{
 };
 
 /// Answers that every operation under `/v1` may give: status, what it means.
-const COMMON: [(&str, &str); 4] = [
+const COMMON: [(&str, &str); 5] = [
     ("400", "The request cannot be read: its query, its headers or the syntax of its body."),
     ("401", "There is no usable secret token in Authorization."),
     (
         "403",
         "The token is not a secret one, its allowed domains do not admit the request, or a viewer may not do this.",
+    ),
+    (
+        "429",
+        "The token is none of this account, and too many such came from this address (`too_many_invalid_tokens`); Retry-After says how long. A right token is let in.",
     ),
     ("503", "The store cannot be reached; Retry-After says when to try again."),
 ];

@@ -1,12 +1,15 @@
-//! `tollgate check`: validates configuration files, and says everything that is wrong with them.
+//! `tollgate check`: validates configuration files, and says everything that is wrong with them. That a certificate ends
+//! soon is no mistake of the file: it is said, and the file is good.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Global, Output};
 use crate::config::{self, Config, ConfigError};
+use crate::server::expiry;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -28,7 +31,12 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> Output {
             continue;
         }
         match result {
-            Ok(config) => output.text.push_str(&praise(file, &config)),
+            Ok(config) => {
+                output.text.push_str(&praise(file, &config));
+                let warnings = expiry::complaints(&config, Timestamp::now());
+                let place = file.display();
+                output.notes.extend(warnings.iter().map(|warning| format!("{place}: warning: {warning}")));
+            }
             Err(error) => output.notes.push(format!("{:#}", anyhow::Error::from(error))),
         }
     }
@@ -50,7 +58,7 @@ fn report(file: &Path, result: Result<&Config, &ConfigError>) -> Value {
     match result {
         Ok(config) => json!({
             "file": file, "ok": true, "routes": config.routes.iter().count(), "upstreams": config.upstreams.len(),
-            "problems": [],
+            "problems": [], "warnings": expiry::complaints(config, Timestamp::now()),
         }),
         Err(ConfigError::Invalid(problems)) => {
             let all: Vec<_> = problems

@@ -83,22 +83,27 @@ impl<'a> Request<'a> {
     /// `X-Forwarded-For` that is not theirs (`policy.md`, "Allowed domains"). An entry that is no address ends the
     /// search: what lies left of it was written by nobody we trust.
     pub(super) fn client(&self, trusted: &[IpNet]) -> Option<IpAddr> {
-        let mut client = self.peer()?;
-        let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-        if !self.is_from(trusted) {
-            return Some(client);
-        }
-        let values = self.values(header::HeaderName::from_static("x-forwarded-for"));
-        let entries = values.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
-        for entry in entries {
-            let Some(address) = parse_address(entry) else { break };
-            client = address;
-            if !is_trusted(&client) {
-                break;
-            }
-        }
-        Some(client)
+        self.peer().map(|peer| client_behind(peer, self.headers, trusted))
     }
+}
+
+/// [`Request::client`], of any request that came from `peer`.
+pub(super) fn client_behind(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let mut client = peer;
+    let values = headers.get_all("x-forwarded-for").iter().rev();
+    let entries = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    for entry in entries {
+        let Some(address) = parse_address(entry) else { break };
+        client = address;
+        if !is_trusted(&client) {
+            break;
+        }
+    }
+    client
 }
 
 /// The target as it stands on the request line. Pingora's own view of it has lost a fragment already, and a request

@@ -4,6 +4,7 @@
 //! every token that this node knows. Memory is one table of fixed size, whoever tries from wherever: [`SHELVES`] times
 //! [`PLACES`] addresses. When a shelf is full, whoever on it tried least gives way, so that a flood of addresses does not
 //! make those forgotten that are held back. It is one node's; nothing is asked of the store.
+//! The admin API has a table of its own (`admin::guard`).
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
@@ -39,7 +40,7 @@ struct Tried {
 type Shelf = Mutex<[Tried; PLACES]>;
 
 /// Who tried, and how often.
-pub(super) struct Strangers {
+pub struct Strangers {
     limit: GuessLimit,
     began: Instant,
     keyed: RandomState,
@@ -47,14 +48,15 @@ pub(super) struct Strangers {
 }
 
 impl Strangers {
-    pub(super) fn new(limit: GuessLimit) -> Self {
+    /// A table of its own; with no limit, none.
+    pub fn new(limit: GuessLimit) -> Self {
         let count = if limit.failures == 0 { 0 } else { SHELVES };
         let shelves = (0..count).map(|_| Shelf::default()).collect();
         Self { limit, began: Instant::now(), keyed: RandomState::new(), shelves }
     }
 
     /// Counts an invalid token from this address.
-    pub(super) fn failed(&self, client: Option<IpAddr>, now: Instant) {
+    pub fn failed(&self, client: Option<IpAddr>, now: Instant) {
         let Some((who, shelf)) = self.shelf(client) else { return };
         let now = self.millis(now);
         let mut shelf = shelf.lock();
@@ -72,7 +74,7 @@ impl Strangers {
     }
 
     /// For how long this address is held back; `None`: it may try.
-    pub(super) fn held_back(&self, client: Option<IpAddr>, now: Instant) -> Option<Duration> {
+    pub fn held_back(&self, client: Option<IpAddr>, now: Instant) -> Option<Duration> {
         let (who, shelf) = self.shelf(client)?;
         let age = |tried: &Tried| self.millis(now).saturating_sub(tried.since);
         let shelf = shelf.lock();
@@ -100,7 +102,7 @@ impl Strangers {
 }
 
 /// Who holds an address: an IPv6 network of 64 bits is one customer's.
-fn holder(client: IpAddr) -> IpAddr {
+pub(crate) fn holder(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

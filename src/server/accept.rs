@@ -20,8 +20,11 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Limits, Listener};
+use crate::gate::Ahead;
 use crate::gate::reply::Dialect;
 use crate::proxy::Proxy;
+use crate::server::expiry::{Place, Teller, Use};
+use crate::telemetry::Metrics;
 
 pub(super) mod admin;
 mod certificates;
@@ -39,7 +42,7 @@ pub use certificates::TlsError;
 use counts::{Closed, Counts};
 use crowd::{Crowd, Seat};
 use proxy_protocol::Origin;
-use wire::{Ahead, Io, Wire};
+use wire::{Io, Wire};
 
 /// What is offered in a TLS handshake, best first.
 const HTTP2_AND_1: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -72,25 +75,41 @@ pub(super) struct Entry {
 
 impl Entry {
     /// What the configuration says; certificates are read.
-    pub(super) fn open(listener: &Listener, trusted: &[IpNet]) -> Result<Self, TlsError> {
+    pub(super) fn open(
+        listener: &Listener,
+        trusted: &[IpNet],
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, TlsError> {
         let alpn = if listener.http2 { HTTP2_AND_1 } else { HTTP1 };
-        let certificates = listener.tls.as_ref().map(|tls| Certificates::load(tls, alpn)).transpose()?;
         Ok(Self {
-            certificates: certificates.map(Arc::new),
+            certificates: load(listener, alpn, Use::Listener, metrics)?,
             http2: listener.http2,
             proxies: listener.proxy_protocol.then(|| trusted.to_vec()),
         })
     }
 
     /// The certificates of the admin API.
-    pub(super) fn open_admin(listener: &Listener) -> Result<Option<Arc<Certificates>>, TlsError> {
-        let load = |tls| Certificates::load(tls, HTTP1).map(Arc::new);
-        listener.tls.as_ref().map(load).transpose()
+    pub(super) fn open_admin(
+        listener: &Listener,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Arc<Certificates>>, TlsError> {
+        load(listener, HTTP1, Use::Admin, metrics)
     }
 
     pub(super) fn certificates(&self) -> Option<Arc<Certificates>> {
         self.certificates.clone()
     }
+}
+
+fn load(
+    listener: &Listener,
+    alpn: &'static [&'static [u8]],
+    what: Use,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Certificates>>, TlsError> {
+    let teller = || Teller::new(Place::new(what, &listener.address), metrics);
+    let load = |tls| Certificates::load(tls, alpn, teller()).map(Arc::new);
+    listener.tls.as_ref().map(load).transpose()
 }
 
 /// All certificates in use, to be read anew.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,7 +17,7 @@ use super::accept::{self, Certificates};
 use super::handover::Predecessor;
 use super::listen::{Listening, Serving};
 use super::sockets::Sockets;
-use super::{ServeError, change, first_start, settings, state};
+use super::{ServeError, change, expiry, first_start, settings, state};
 use crate::admin;
 use crate::authz::Authz;
 use crate::config::{self, AccessLog, Config, ConfigError, MetricsAccess, StoreUrl};
@@ -102,11 +103,14 @@ impl Instance {
         let control = runtime("control", 2)?;
         let metrics = Arc::new(Metrics::new()?);
         let upstreams = upstreams(&config, None, &metrics, &control)?;
-        let data = Listening::bind(&config, sockets)?;
-        let admin = config.admin.as_ref().map(|admin| AdminDoor::open(admin, sockets)).transpose()?;
+        expiry::tell_upstreams(&config, &metrics);
+        let data = Listening::bind(&config, sockets, &metrics)?;
+        let admin =
+            config.admin.as_ref().map(|admin| AdminDoor::open(admin, sockets, &metrics)).transpose()?;
         let authz =
             config.authz.as_ref().map(|authz| sockets.listen("forward-auth", authz.address)).transpose()?;
         let store = open_store(&control, &config, predecessor)?;
+        expiry::tell_store(&config, &metrics);
         let (access_log, log) = access_log(&config)?;
         let traces =
             settings::of_tracing(&config).map(Tracer::start).transpose().map_err(ServeError::Runtime)?;
@@ -142,11 +146,13 @@ impl Instance {
         let admin_certificates = admin.as_ref().and_then(|door| door.certificates.clone());
         let certificates = serving.certificates.clone().with(admin_certificates);
         control.spawn(certificates.clone().watch());
-        let admin = admin.map(|listener| {
+        let start_admin = |door| {
             let stop = watch::Sender::new(false);
             let stopping = stop.subscribe();
-            (stop, start_admin(&config, &control, listener, &gate, &store, ready.subscribe(), stopping))
-        });
+            let served = start_admin(&config, &control, door, &gate, &store, ready.subscribe(), stopping)?;
+            Ok::<_, ServeError>((stop, served))
+        };
+        let admin = admin.map(start_admin).transpose()?;
         metrics.reloads().in_force(&config.digest);
         Ok(Self {
             started: config.clone(),
@@ -216,6 +222,7 @@ impl Instance {
         let upstreams = upstreams(&new, kept, &self.metrics, &self.control)?;
         let rules = self.gate.make_rules(settings::of(&new, None));
         self.in_force.replace(Setup { rules: rules.clone(), upstreams });
+        expiry::tell_upstreams(&new, &self.metrics);
         self.gate.adopt(rules);
         self.serving.take(&new);
         self.certificates.reload();
@@ -460,13 +467,19 @@ pub(super) struct AdminDoor {
     socket: TcpListener,
     certificates: Option<Arc<Certificates>>,
     patience: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl AdminDoor {
-    pub(super) fn open(listener: &config::Listener, sockets: &mut Sockets) -> Result<Self, ServeError> {
-        let certificates = accept::Entry::open_admin(listener)?;
+    pub(super) fn open(
+        listener: &config::Listener,
+        sockets: &mut Sockets,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ServeError> {
+        let certificates = accept::Entry::open_admin(listener, metrics)?;
         let socket = sockets.listen("admin", listener.address)?;
-        Ok(Self { socket, certificates, patience: config::Limits::default().header_timeout })
+        let patience = config::Limits::default().header_timeout;
+        Ok(Self { socket, certificates, patience, metrics: metrics.clone() })
     }
 
     /// Where it is, with its real port.
@@ -483,12 +496,14 @@ pub(super) fn start_admin(
     store: &Arc<dyn Store>,
     started: watch::Receiver<bool>,
     mut stopping: watch::Receiver<bool>,
-) -> JoinHandle<()> {
-    let AdminDoor { socket, certificates, patience } = door;
+) -> Result<JoinHandle<()>, ServeError> {
+    let AdminDoor { socket, certificates, patience, metrics: counts } = door;
     if let Ok(address) = socket.local_addr() {
         tracing::info!(%address, tls = certificates.is_some(), "listening for the admin API");
     }
-    let (metrics, datasets) = (gate.clone(), gate.clone());
+    let (metrics, datasets, clients) = (gate.clone(), gate.clone(), gate.clone());
+    let client_of = Arc::new(move |peer, headers: &HeaderMap| clients.client_of(peer, headers));
+    let guard = admin::Guard::new(settings::of_guesses(config), client_of, counts.registry())?;
     let account = AccountId::default_account();
     let router = admin::router(admin::Admin {
         store: store.clone(),
@@ -499,6 +514,7 @@ pub(super) fn start_admin(
         metrics_open: config.metrics == MetricsAccess::Open,
         started,
         acts_by: gate.epoch(),
+        guard,
         now: jiff::Timestamp::now,
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -506,7 +522,7 @@ pub(super) fn start_admin(
     let stop = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    control.spawn(async move {
+    Ok(control.spawn(async move {
         let served = match certificates {
             None => admin::serve(socket, router, stop).await,
             Some(certificates) => match accept::admin::Encrypted::start(socket, certificates, patience) {
@@ -517,5 +533,5 @@ pub(super) fn start_admin(
         if let Err(error) = served {
             tracing::error!(%error, "the admin API stopped");
         }
-    })
+    }))
 }

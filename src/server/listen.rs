@@ -52,10 +52,14 @@ impl Serving {
 }
 
 impl Listening {
-    pub(super) fn bind(config: &Config, sockets: &mut Sockets) -> Result<Self, ServeError> {
+    pub(super) fn bind(
+        config: &Config,
+        sockets: &mut Sockets,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ServeError> {
         let mut bound = Vec::new();
         for listener in &config.listeners {
-            let entry = Arc::new(Entry::open(listener, &config.trusted_proxies)?);
+            let entry = Arc::new(Entry::open(listener, &config.trusted_proxies, metrics)?);
             let socket = sockets.listen("requests", listener.address)?;
             let failed = |source| ServeError::Listen { what: "requests", address: listener.address, source };
             socket.set_nonblocking(true).map_err(failed)?;

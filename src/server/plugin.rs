@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::instance::{AdminDoor, DRAIN_PATIENCE, access_log, open_store, runtime, start_admin};
 use super::sockets::Sockets;
-use super::{ServeError, first_start, settings, state};
+use super::{ServeError, expiry, first_start, settings, state};
 use crate::config::{self, Config, ConfigError};
 use crate::gate::Gate;
 use crate::policy::AccountId;
@@ -69,18 +69,22 @@ impl Plugin {
         let (access_log, log) = access_log(config)?;
         let settings = settings::of(config, Some(state::sealer(config)?));
         let metrics = Arc::new(Metrics::new()?);
+        expiry::tell_store(config, &metrics);
         let handle = control.handle().clone();
-        let gate = Arc::new(Gate::open(settings, store.clone(), metrics, access_log, handle)?);
+        let gate = Arc::new(Gate::open(settings, store.clone(), metrics.clone(), access_log, handle)?);
         let (stopping, stop) = watch::channel(false);
         let ready = Arc::new(watch::Sender::new(false));
         let started = ready.subscribe();
         let first = first_start::FirstStart::new(config, store.clone(), AccountId::default_account());
         control.spawn(first.run(ready));
-        let listener =
-            config.admin.as_ref().map(|admin| AdminDoor::open(admin, &mut Sockets::default())).transpose()?;
+        let listener = config
+            .admin
+            .as_ref()
+            .map(|admin| AdminDoor::open(admin, &mut Sockets::default(), &metrics))
+            .transpose()?;
         let admin = listener.as_ref().and_then(AdminDoor::address);
         if let Some(listener) = listener {
-            start_admin(config, &control, listener, &gate, &store, started.clone(), stop);
+            start_admin(config, &control, listener, &gate, &store, started.clone(), stop)?;
         }
         let control = Mutex::new(Some(control));
         Ok(Self { gate, grace: config.shutdown_grace, admin, stopping, control, started, _log: log })

@@ -15,7 +15,7 @@ pub(super) fn of(config: &Config, sealer: Option<Sealer>) -> Settings {
         routes: config.routes.clone(),
         dialect: of_dialect(config.dialect),
         trusted_proxies: config.trusted_proxies.clone(),
-        guesses: GuessLimit { failures: config.brute_force.failures, window: config.brute_force.window },
+        guesses: of_guesses(config),
         leaked_secret: config.leaked_secret,
         outside_browser: config.outside_browser,
         cors: CorsSettings { allow_headers: config.cors.allow_headers.clone(), max_age: config.cors.max_age },
@@ -36,6 +36,11 @@ pub(super) fn of(config: &Config, sealer: Option<Sealer>) -> Settings {
         node_name: node_name(config),
         sealer,
     }
+}
+
+/// How many invalid tokens one address may try.
+pub(super) fn of_guesses(config: &Config) -> GuessLimit {
+    GuessLimit { failures: config.brute_force.failures, window: config.brute_force.window }
 }
 
 /// How refusals are told.

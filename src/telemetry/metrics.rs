@@ -2,7 +2,7 @@
 //!
 //! Every label is from a closed set: routes and upstreams of the configuration, codes of an enum, words of this room. So
 //! however many tokens, paths or methods are made up, the number of series is what the configuration makes it.
-//! `route` counts requests, `node` shows what is read when somebody asks, `process` is the system's view.
+//! `route` counts requests, `certificates` tells when they end, `node` shows what is read when somebody asks, `process` is the system's view.
 
 use std::array::from_fn;
 use std::time::Duration;
@@ -15,12 +15,14 @@ use super::reloads::ReloadMetrics;
 use crate::policy::{Credits, Denial, Pool};
 use crate::store::StoreError;
 
+mod certificates;
 mod node;
 mod process;
 mod register;
 mod route;
 mod upstreams;
 
+pub use certificates::CertificateMetrics;
 pub use node::NodeState;
 pub use route::RouteMetrics;
 pub use upstreams::{ServerMetrics, TriesMetrics, UpstreamMetrics};
@@ -91,6 +93,7 @@ pub struct Metrics {
     answers: AnswerVecs,
     upstreams: UpstreamMetrics,
     reloads: ReloadMetrics,
+    certificates: CertificateMetrics,
     lookups: [IntCounter; Lookup::ALL.len()],
     store_errors: IntCounterVec,
     store_duration: HistogramVec,
@@ -223,6 +226,7 @@ impl Metrics {
             answers: AnswerVecs::new(&make)?,
             upstreams: UpstreamMetrics::register(&registry)?,
             reloads: ReloadMetrics::register(&registry)?,
+            certificates: CertificateMetrics::new(&make)?,
             lookups: Lookup::ALL.map(|lookup| lookups.with_label_values(&[lookup.as_str()])),
             store_errors: make.counters(
                 "tollgate_store_errors_total",
@@ -268,6 +272,11 @@ impl Metrics {
     /// What is counted of reading the configuration anew.
     pub fn reloads(&self) -> &ReloadMetrics {
         &self.reloads
+    }
+
+    /// Until when certificates are good.
+    pub fn certificates(&self) -> &CertificateMetrics {
+        &self.certificates
     }
 
     /// What is counted of upstreams and their servers.

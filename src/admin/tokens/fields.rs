@@ -14,7 +14,7 @@ use crate::policy::token::contains_token;
 use crate::policy::{DomainMode, Grant, Operation, Policy, RateLimit, Status, TokenKind};
 
 /// The longest nickname, in characters.
-const MAX_NICKNAME: usize = 200;
+pub(crate) const MAX_NICKNAME: usize = 200;
 /// The longest list of domain rules.
 const MAX_DOMAINS: usize = 100;
 /// The longest list of grants.

@@ -5,10 +5,8 @@ use sha2::{Digest, Sha256};
 
 use super::limits::Limits;
 use super::source::Item;
+use crate::admin::MAX_NICKNAME;
 use crate::policy::{Token, TokenKind};
-
-/// The longest nickname, in characters.
-const MAX_NICKNAME: usize = 200;
 
 /// A token in the making.
 #[derive(Debug, Default)]

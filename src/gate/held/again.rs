@@ -5,15 +5,12 @@
 //! once more; bytes that a client sent ahead of its next request come after them. The head in force stays the one that was
 //! judged: only what the new session needs of its own is parsed anew.
 
-use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header;
 use pingora::Result;
 use pingora::protocols::http::ServerSession;
@@ -24,9 +21,9 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::broken;
+use crate::gate::Ahead;
 
 /// Lets `body`, which was read to its end, be read once more.
 pub(super) async fn read_again(session: &mut ServerSession, body: &[u8]) -> Result<()> {
@@ -88,141 +85,85 @@ async fn take_apart(mut session: HttpSession, mut first: BytesMut) -> Result<Str
     };
     let first = first.freeze();
     if !stream.as_any().is::<Again>() {
-        return Ok(Box::new(Again { first, rest: stream }));
+        return Ok(Box::new(Again::new(first, stream)));
     }
     // An earlier request on this connection was given back, too: one layer is enough.
     match stream.into_any().downcast::<Again>() {
         Ok(mut again) => {
-            let left = std::mem::take(&mut again.first);
-            again.first = if left.is_empty() { first } else { [first, left].concat().into() };
+            again.put_back(first);
             Ok(again)
         }
         Err(_) => broken("a connection is of another type than it says"),
     }
 }
 
-/// A connection in front of which some bytes stand.
-struct Again {
-    first: Bytes,
-    rest: Stream,
-}
-
-impl fmt::Debug for Again {
-    /// Never the bytes (law 7).
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Again").field("first", &self.first.len()).field("rest", &self.rest).finish()
-    }
-}
-
-impl AsyncRead for Again {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.rest).poll_read(cx, buffer);
-        }
-        let length = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first.split_to(length));
-        if !self.first.has_remaining() {
-            // The last piece would keep the memory of all.
-            self.first = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Again {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.rest).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.rest).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.rest).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.rest).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.rest.is_write_vectored()
-    }
-}
+/// A connection that is given bytes again.
+type Again = Ahead<Stream>;
 
 #[async_trait]
 impl Shutdown for Again {
     async fn shutdown(&mut self) {
-        self.rest.shutdown().await;
+        self.get_mut().shutdown().await;
     }
 }
 
 impl UniqueID for Again {
     fn id(&self) -> UniqueIDType {
-        self.rest.id()
+        self.get_ref().id()
     }
 }
 
 impl Ssl for Again {
     fn get_ssl(&self) -> Option<&TlsRef> {
-        self.rest.get_ssl()
+        self.get_ref().get_ssl()
     }
 
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.rest.get_ssl_digest()
+        self.get_ref().get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.rest.selected_alpn_proto()
+        self.get_ref().selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Again {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.rest.get_timing_digest()
+        self.get_ref().get_timing_digest()
     }
 
     fn get_read_pending_time(&self) -> Duration {
-        self.rest.get_read_pending_time()
+        self.get_ref().get_read_pending_time()
     }
 
     fn get_write_pending_time(&self) -> Duration {
-        self.rest.get_write_pending_time()
+        self.get_ref().get_write_pending_time()
     }
 }
 
 impl GetProxyDigest for Again {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.rest.get_proxy_digest()
+        self.get_ref().get_proxy_digest()
     }
 
     fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.rest.set_proxy_digest(digest);
+        self.get_mut().set_proxy_digest(digest);
     }
 }
 
 impl GetSocketDigest for Again {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.rest.get_socket_digest()
+        self.get_ref().get_socket_digest()
     }
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.rest.set_socket_digest(digest);
+        self.get_mut().set_socket_digest(digest);
     }
 }
 
 #[async_trait]
 impl Peek for Again {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        if self.first.is_empty() { self.rest.try_peek(buffer).await } else { Ok(false) }
+        if self.is_past() { self.get_mut().try_peek(buffer).await } else { Ok(false) }
     }
 }

@@ -134,7 +134,7 @@ async fn many_long_bodies_on_one_connection_leave_one_layer_over_it() {
         assert!(sent_on(session.as_downstream_mut()).await == body);
         let reused = session.downstream_session.finish().await.unwrap().unwrap();
         stream = reused.into_parts().0;
-        let layers = format!("{stream:?}").matches("Again").count();
+        let layers = format!("{stream:?}").matches("Ahead").count();
         assert_eq!(layers, 1, "{stream:?}");
     }
 }

@@ -23,6 +23,7 @@ use rustls::version::{TLS12, TLS13};
 use sha2::{Digest, Sha256};
 
 use crate::config::{Tls, TlsVersion};
+use crate::server::expiry::{Expiry, Teller};
 
 /// Why TLS cannot be spoken.
 #[derive(Debug, thiserror::Error)]
@@ -62,18 +63,25 @@ pub enum TlsError {
 pub(in crate::server) struct Certificates {
     files: Tls,
     alpn: &'static [&'static [u8]],
+    teller: Teller,
     tried: Mutex<[u8; 32]>,
     current: ArcSwap<ServerConfig>,
 }
 
 impl Certificates {
-    /// Reads all files.
-    pub(super) fn load(files: &Tls, alpn: &'static [&'static [u8]]) -> Result<Self, TlsError> {
+    /// Reads all files; `teller` tells until when they are good.
+    pub(super) fn load(
+        files: &Tls,
+        alpn: &'static [&'static [u8]],
+        teller: Teller,
+    ) -> Result<Self, TlsError> {
         let read = Files::read(files)?;
         let config = build(files, &read, alpn)?;
+        teller.tell(&read.expiries(files));
         Ok(Self {
             files: files.clone(),
             alpn,
+            teller,
             tried: Mutex::new(read.digest),
             current: ArcSwap::from_pointee(config),
         })
@@ -93,6 +101,7 @@ impl Certificates {
         }
         *tried = read.digest;
         self.current.store(Arc::new(build(&self.files, &read, self.alpn)?));
+        self.teller.tell(&read.expiries(&self.files));
         Ok(true)
     }
 }
@@ -120,6 +129,12 @@ impl Files {
         }
         let client_ca = files.client_ca.as_deref().map(read).transpose()?;
         Ok(Self { pairs, client_ca, digest: hash.finalize().into() })
+    }
+
+    /// Until when each certificate is good.
+    fn expiries(&self, files: &Tls) -> Vec<Expiry> {
+        let read = files.certificates.iter().zip(&self.pairs);
+        read.filter_map(|(paths, (cert, _))| Expiry::of_pem(&paths.cert, cert)).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::gate::Appendix;
+use crate::gate::{Ahead, Appendix};
 
 /// Bytes of a response that are gathered into one write: the head and a body of usual length. Pingora's default of 1,460
 /// makes two of them as soon as both together are longer, and a write costs more than copying. What may be a stream (a
@@ -32,8 +32,7 @@ const WRITE_BUFFER: usize = 20 << 10;
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Wire {
-    first: Bytes,
-    io: BufWriter<Io>,
+    io: Ahead<BufWriter<Io>>,
     appendix: Option<Arc<Appendix>>,
     /// A head with its appendix that does not fit into the buffer, and how much of it is written.
     long_head: Option<(Vec<u8>, usize)>,
@@ -47,28 +46,15 @@ pub(super) struct Wire {
 /// What is spoken below HTTP.
 #[derive(Debug)]
 pub(super) enum Io {
-    Plain(Ahead),
-    Tls(Box<TlsStream<Ahead>>),
-}
-
-/// A TCP connection of which some bytes were read already.
-#[derive(Debug)]
-pub(super) struct Ahead {
-    first: Bytes,
-    tcp: TcpStream,
-}
-
-impl Ahead {
-    pub(super) fn new(first: Bytes, tcp: TcpStream) -> Self {
-        Self { first, tcp }
-    }
+    Plain(Ahead<TcpStream>),
+    Tls(Box<TlsStream<Ahead<TcpStream>>>),
 }
 
 impl Wire {
     /// A connection that comes from `client`.
     pub(super) fn new(io: Io, client: SocketAddr) -> Self {
         let (tcp, tls, alpn) = match &io {
-            Io::Plain(ahead) => (&ahead.tcp, None, None),
+            Io::Plain(ahead) => (ahead.get_ref(), None, None),
             Io::Tls(stream) => {
                 let (ahead, connection) = stream.get_ref();
                 let alpn = match connection.alpn_protocol() {
@@ -81,16 +67,16 @@ impl Wire {
                     text(connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())));
                 let version = text(connection.protocol_version().map(|version| format!("{version:?}")));
                 let digest = SslDigest::new(cipher, version, None, None, Vec::new());
-                (&ahead.tcp, Some(Arc::new(digest)), alpn)
+                (ahead.get_ref(), Some(Arc::new(digest)), alpn)
             }
         };
         let fd = tcp.as_raw_fd();
         let socket = SocketDigest::from_raw_fd(fd);
         // Where the connection comes from, which need not be the socket's other end.
         let _ = socket.peer_addr.set(Some(PeerAddress::Inet(client)));
-        let io = BufWriter::with_capacity(WRITE_BUFFER, io);
-        let (first, socket, since) = (Bytes::new(), Arc::new(socket), SystemTime::now());
-        Self { first, io, appendix: None, long_head: None, socket, tls, alpn, since, fd }
+        let io = Ahead::new(Bytes::new(), BufWriter::with_capacity(WRITE_BUFFER, io));
+        let (socket, since) = (Arc::new(socket), SystemTime::now());
+        Self { io, appendix: None, long_head: None, socket, tls, alpn, since, fd }
     }
 
     /// Writes what stands in `appendix` behind the head that comes next.
@@ -111,33 +97,7 @@ impl Wire {
 
     /// Puts what was looked at in front again.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
-        self.first = if self.first.is_empty() { bytes } else { [bytes, self.first.clone()].concat().into() };
-    }
-}
-
-fn take_first(first: &mut Bytes, buffer: &mut ReadBuf<'_>) -> bool {
-    if first.is_empty() {
-        return false;
-    }
-    let length = first.len().min(buffer.remaining());
-    buffer.put_slice(&first.split_to(length));
-    if !first.has_remaining() {
-        // The last piece would keep the memory of all.
-        *first = Bytes::new();
-    }
-    true
-}
-
-impl AsyncRead for Ahead {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if take_first(&mut self.first, buffer) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+        self.io.put_back(bytes);
     }
 }
 
@@ -160,16 +120,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if take_first(&mut self.first, buffer) {
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl Ahead {
-    fn part(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(&mut self.tcp)
     }
 }
 
@@ -196,7 +147,7 @@ impl Wire {
             appendix.withdraw();
             return Pin::new(&mut self.io).poll_write(cx, head);
         };
-        let buffered = self.io.buffer().len();
+        let buffered = self.io.get_ref().buffer().len();
         let parts = appendix.take(|told| {
             if buffered + head.len() + told.len() < WRITE_BUFFER {
                 // All of it goes into the buffer.
@@ -264,7 +215,6 @@ macro_rules! write_to_part {
     };
 }
 
-write_to_part!(Ahead);
 write_to_part!(Io);
 
 impl AsyncWrite for Wire {

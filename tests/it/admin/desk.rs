@@ -7,9 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use prometheus::Registry;
 use serde_json::Value;
 use tempfile::TempDir;
-use tollgate::admin::{Admin, router, serve};
+use tollgate::admin::{Admin, Guard, router, serve};
+use tollgate::gate::GuessLimit;
 use tollgate::gate::explanation::{Explainer, Explanation, Question, Step};
 use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, PerPool, Policy, Token, TokenId, TokenKind};
@@ -24,6 +26,8 @@ use crate::store_conformance::a_note;
 pub(crate) const SECRET: &str = "sk_00112233445566778899aabbccddeeff";
 /// The account's first token's id.
 pub(crate) const FIRST_ID: &str = "tok_00000000010000000000000001";
+/// Wrong tokens, as many as one likes.
+const NO_LIMIT: GuessLimit = GuessLimit { failures: 0, window: Duration::from_mins(1) };
 
 /// A running admin API.
 pub(crate) struct Desk {
@@ -111,6 +115,7 @@ impl Desk {
             metrics_open: true,
             started: tokio::sync::watch::channel(true).1,
             acts_by: tokio::sync::watch::channel(u64::MAX).1,
+            guard: Guard::new(NO_LIMIT, Arc::new(|peer, _| peer), &Registry::new()).expect("a guard"),
             now: Timestamp::now,
             version: "1.2.3-test",
         };

@@ -8,8 +8,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use prometheus::Registry;
 use serde_json::{Value, json};
-use tollgate::admin::{Admin, router};
+use tollgate::admin::{Admin, Guard, router};
+use tollgate::gate::GuessLimit;
 use tollgate::gate::explanation::{Explainer, Explanation, Question};
 use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{AccountId, PerPool, Policy, Pool, Token, TokenId, TokenKind};
@@ -192,6 +194,9 @@ struct Node {
     router: Router,
 }
 
+/// Wrong tokens, as many as one likes.
+const NO_LIMIT: GuessLimit = GuessLimit { failures: 0, window: Duration::from_mins(1) };
+
 struct NoGate;
 
 #[async_trait::async_trait]
@@ -212,6 +217,7 @@ impl Node {
             metrics_open: true,
             started: tokio::sync::watch::channel(true).1,
             acts_by: tokio::sync::watch::channel(u64::MAX).1,
+            guard: Guard::new(NO_LIMIT, Arc::new(|peer, _| peer), &Registry::new()).expect("a guard"),
             now: Timestamp::now,
             version: "test",
         };

@@ -46,9 +46,14 @@ impl Authority {
 
     /// Signs a certificate that was good last year.
     pub(crate) fn sign_expired(&self, name: &str) -> Identity {
+        self.sign_until(name, 2021)
+    }
+
+    /// Signs a certificate that ends when this year begins.
+    pub(crate) fn sign_until(&self, name: &str, year: i32) -> Identity {
         self.sign_with(name, |params| {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
         })
     }
 

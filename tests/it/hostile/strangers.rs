@@ -131,3 +131,45 @@ async fn a_flood_of_unknown_tokens_reaches_the_store_at_a_bounded_rate() {
     let answer = tokio::time::timeout(Duration::from_secs(10), gate.ask(Ask::get(&token.on(DATA)))).await;
     assert_eq!(answer.expect("an answer").status, 200);
 }
+
+#[tokio::test]
+async fn wrong_tokens_at_the_admin_api_are_held_back_and_right_ones_never() {
+    let (_upstream, mut gate, _) = gate(3).await;
+    let fresh = gate.token(json!({"type": "secret"})).await;
+    let ask = async |client: &str, token: &str| {
+        let ask = Ask::get("/v1/account").header("Authorization", &format!("Bearer {token}"));
+        let answer = ask.header("X-Forwarded-For", client).send(gate.admin).await;
+        if answer.status == 429 {
+            let wait: u64 = answer.header("retry-after").expect("a wait").parse().expect("seconds");
+            assert!((1..=600).contains(&wait), "{wait}");
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        }
+        (answer.status, if answer.status == 200 { String::new() } else { answer.code() })
+    };
+    let unknown = |number: u32| format!("sk_{number:032x}");
+    let refused = (401, "token_invalid".to_owned());
+    let held_back = (429, "too_many_invalid_tokens".to_owned());
+    // What is no token at all counts too.
+    for wrong in [unknown(1), unknown(2), "sk_short".to_owned()] {
+        assert_eq!(ask("203.0.113.9", &wrong).await, refused);
+    }
+    for wrong in [unknown(1), unknown(3), "sk_short".to_owned()] {
+        assert_eq!(ask("203.0.113.9", &wrong).await, held_back);
+    }
+    // A right one is let in, also one that this gate never met.
+    for right in [&fresh.value, &gate.secret()] {
+        assert_eq!(ask("203.0.113.9", right).await.0, 200);
+    }
+    // Others are others, an IPv6 network of 64 bits is one, and the gate's own count is another.
+    assert_eq!(ask("203.0.113.10", &unknown(1)).await, refused);
+    for host in 1..=3 {
+        assert_eq!(ask(&format!("2001:db8::{host}"), &unknown(4)).await, refused);
+    }
+    assert_eq!(ask("2001:db8::4", &unknown(4)).await, held_back);
+    assert_eq!(ask("2001:db8:0:1::1", &unknown(4)).await, refused);
+    assert_eq!(ask_from(&gate, "203.0.113.9", guess(1)).await.0, 403);
+    for (answer, count) in [("refused", 8), ("held_back", 4)] {
+        let line = format!("tollgate_admin_invalid_tokens_total{{answer=\"{answer}\"}}");
+        assert_eq!(gate.metric(&line).await, count, "{answer}");
+    }
+}

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::harness::client::Ask;
 use crate::harness::gate::{Gate, Plan, Token, limited};
+use crate::harness::secure::Authority;
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
 
@@ -51,11 +52,21 @@ async fn gate() -> (Upstream, Gate, Token) {
     (upstream, gate, token)
 }
 
+/// The metrics of a gate that shows a certificate.
+async fn with_a_certificate(upstream: &Upstream) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [cert, key] = ["gate.pem", "gate.key"].map(|name| folder.path().join(name));
+    Authority::new().sign("gate.test").write(&cert, &key);
+    let tls = format!("tls: {{cert: \"{}\", key: \"{}\"}}", cert.display(), key.display());
+    Plan::new(upstream).listener_extra(&tls).start().await.metrics().await
+}
+
 #[tokio::test]
 async fn every_metric_named_anywhere_exists_and_every_one_that_exists_is_explained() {
-    let (_upstream, gate, token) = gate().await;
+    let (upstream, gate, token) = gate().await;
     assert_eq!(gate.ask(Ask::get(&token.on(DATA))).await.status, 200);
-    let told = families(&gate.metrics().await);
+    let mut told = families(&gate.metrics().await);
+    told.extend(families(&with_a_certificate(&upstream).await));
     let readme = read("README.md");
     for (place, text) in [
         ("README.md", readme.clone()),

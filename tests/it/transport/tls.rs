@@ -3,6 +3,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Authority, Wish, certificate, closes, exchange, get, tls_keys};
 use crate::harness::gate::{Plan, limited};
+use crate::harness::secure;
 use crate::harness::upstream::Upstream;
 use crate::harness::wait_for;
 
@@ -75,6 +76,48 @@ async fn new_certificates_are_shown_bad_ones_are_not_and_connections_stay() {
     let mut stream = wish.open(gate.address).await.expect("a connection");
     assert_eq!(stream.get_ref().1.peer_certificates().expect("a certificate")[0], new);
     assert_eq!(exchange(&mut stream, &ask).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_metric_tells_when_the_certificates_in_force_expire_and_the_log_that_one_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let authority = secure::Authority::new();
+    let sign = |year, name: &str| {
+        let (cert, key) = (at(&format!("{name}.pem")), at(&format!("{name}.key")));
+        authority.sign_until("a.test", year).write(&cert, &key);
+        (cert, key)
+    };
+    let ((cert, key), (client_cert, client_key)) = (sign(2021, "gate"), sign(2120, "client"));
+    let upstream = Upstream::start().await;
+    let more = format!(
+        "  mutual: {{servers: [\"127.0.0.1:1\"], tls: {{cert: \"{}\", key: \"{}\"}}}}",
+        client_cert.display(),
+        client_key.display()
+    );
+    let plan = Plan::new(&upstream).listener_extra(&tls_keys(&(cert.clone(), key), "")).extra(&more);
+    let gate = plan.start().await;
+    let of = |what: &str, name: &str| {
+        format!("tollgate_certificate_expires_timestamp_seconds{{name=\"{name}\",use=\"{what}\"}}")
+    };
+    let (listener, mutual) = (of("listener", "127.0.0.1:0"), of("upstream", "mutual"));
+    let (y2021, y2120, y2121) = (1_609_459_200, 4_733_510_400, 4_765_132_800);
+    assert_eq!((gate.metric(&listener).await, gate.metric(&mutual).await), (y2021, y2120));
+    let told = format!("the certificate in {} has expired (2021-01-01T00:00:00Z)", cert.display());
+    assert!(gate.events().contains(&told), "{}", gate.events());
+
+    sign(2121, "gate");
+    sign(2121, "client");
+    for series in [&listener, &mutual] {
+        wait_for("the new certificate's end", || async { gate.metric(series).await == y2121 }).await;
+    }
+    // What cannot be used is not in force, and tells nothing.
+    std::fs::write(&cert, "rubbish").unwrap();
+    wait_for("the bad certificate to be told of", || async {
+        gate.events().contains("new certificates cannot be used; the old ones stay in force")
+    })
+    .await;
+    assert_eq!(gate.metric(&listener).await, y2121);
 }
 
 #[tokio::test]

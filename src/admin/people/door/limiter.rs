@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use crate::gate::holder;
+
 /// The stretch of time that failures are counted in.
 const MINUTE: Duration = Duration::from_mins(1);
 /// Failures from one address in a minute.
@@ -150,10 +152,7 @@ fn wait_after(count: u32) -> Duration {
 }
 
 fn place(address: Option<IpAddr>) -> Place {
-    match address?.to_canonical() {
-        IpAddr::V6(address) => Some(IpAddr::V6((u128::from(address) >> 64 << 64).into())),
-        address @ IpAddr::V4(_) => Some(address),
-    }
+    address.map(holder)
 }
 
 fn key(name: &str) -> Name {

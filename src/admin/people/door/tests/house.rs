@@ -3,18 +3,23 @@
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
+use prometheus::Registry;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::super::*;
-use crate::admin::{Admin, router};
+use crate::admin::{Admin, Guard, router};
+use crate::gate::GuessLimit;
 use crate::gate::explanation::{Explainer, Explanation, Question};
 use crate::policy::record::{Account, PayAsYouGo};
 use crate::policy::{PerPool, TokenId, TokenKind};
 use crate::store::embedded::{Clock, EmbeddedStore};
 use crate::store::seal::Sealer;
 use crate::store::trail::{Asked, Entry, Traced, a_note};
+
+/// Wrong tokens, as many as one likes.
+const NO_LIMIT: GuessLimit = GuessLimit { failures: 0, window: Duration::from_mins(1) };
 
 /// The account's first secret token.
 pub(super) const SECRET: &str = "sk_00112233445566778899aabbccddeeff";
@@ -82,6 +87,7 @@ impl House {
             metrics_open: true,
             started: tokio::sync::watch::channel(true).1,
             acts_by: tokio::sync::watch::channel(u64::MAX).1,
+            guard: Guard::new(NO_LIMIT, Arc::new(|peer, _| peer), &Registry::new()).expect("a guard"),
             now: Timestamp::now,
             version: "test",
         });
