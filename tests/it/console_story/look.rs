@@ -55,7 +55,7 @@ async fn furnish(gate: &mut Gate) -> Vec<(&'static str, String)> {
     let _unnamed = gate.token(json!({})).await;
     // Words that nothing allows to break, of the widest letter.
     let word = "W".repeat(60);
-    let domain = format!("{}.{}.example.com", word, word);
+    let domain = format!("{word}.{word}.example.com");
     let wide = json!({
         "nickname": word.repeat(3),
         "datasets": [{"dataset": format!("MY/{word}"), "operations": ["read", "write"]}],
