@@ -152,11 +152,11 @@ fn status(block: &[u8]) -> u16 {
 
 /// Digits in Huffman's code (RFC 7541, appendix B): those up to 2 have five bits, the others six.
 fn huffman(digits: &str) -> Vec<u8> {
-    let mut bits = String::new();
-    for digit in digits.bytes().map(|digit| digit - b'0') {
-        bits += &if digit < 3 { format!("{digit:05b}") } else { format!("{:06b}", 0x19 + digit - 3) };
-    }
-    while bits.len() % 8 != 0 {
+    let digits = digits.bytes().map(|digit| digit - b'0');
+    let mut bits: String = digits
+        .map(|digit| if digit < 3 { format!("{digit:05b}") } else { format!("{:06b}", 0x19 + digit - 3) })
+        .collect();
+    while !bits.len().is_multiple_of(8) {
         bits.push('1');
     }
     let octets = bits.as_bytes().chunks(8).map(|octet| std::str::from_utf8(octet).expect("bits"));

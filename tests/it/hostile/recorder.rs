@@ -82,9 +82,7 @@ impl Recorder {
                 return;
             };
             let mut heard = read_head(&head);
-            if let Some(dirt) = &mut heard.dirt {
-                *dirt += &format!(", behind {before:?}");
-            }
+            heard.dirt = heard.dirt.map(|dirt| format!("{dirt}, behind {before:?}"));
             before.clone_from(&heard.target);
             let at = {
                 let mut all = self.heard.lock();
