@@ -70,6 +70,12 @@ impl Gate {
         };
         let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
+        if !upstream.headers.contains_key(http::header::HOST)
+            && let Some(host) = request.host()
+        {
+            // From HTTP/2 to HTTP/2 it stood with the target, which is another one now.
+            upstream.insert_header(http::header::HOST, host)?;
+        }
         forward::strip(upstream)?;
         forward::join_cookies(upstream)?;
         if let Some((_, route)) = &visit.trail.route

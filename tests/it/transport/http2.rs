@@ -241,17 +241,21 @@ async fn a_body_that_stops_over_http2_is_waited_for_no_longer_than_over_http1() 
 }
 
 #[tokio::test]
-async fn a_body_goes_on_over_http2_as_well_and_one_that_stops_ends() {
+async fn requests_go_on_over_http2_as_well_and_one_whose_body_stops_ends() {
     let (plain, upstream) = (Upstream::start().await, Http2Upstream::start(None).await);
     let plan = Plan::new(&plain).servers(&[upstream.address]).listener_extra("http2: true");
     let plan = plan.upstream_extra("http2: true, read_timeout: 1h").extra("limits: { body_timeout: 400ms }");
     let mut gate = plan.start().await;
     let token = gate.token(json!({"datasets": [{"dataset": "MY/CARS", "operations": ["write"]}]})).await;
     let h2 = speak(TcpStream::connect(gate.address).await.unwrap()).await;
+    let plain = Request::get(format!("http://a.test{}", token.on("/v1/free/x")));
+    let (status, _, body) = ask(&h2, plain, b"").await;
+    assert_eq!(status, 200, "{body}");
     let target = format!("http://a.test{}", token.on("/v1/data/MY/CARS/x"));
     assert_eq!(ask(&h2, Request::post(&target).header("te", "trailers"), b"hello").await.0, 200);
     let seen = upstream.seen();
-    let [seen] = &seen[..] else { panic!("{seen:?}") };
+    let [bare, seen] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(bare.uri().to_string(), "http://a.test/v1/free/x");
     assert_eq!((seen.method().as_str(), *seen.body()), ("POST", 5));
     assert_eq!(seen.uri().to_string(), "http://a.test/v1/data/MY/CARS/x");
     assert!(!seen.headers().contains_key("host") && !format!("{seen:?}").contains(&token.value));
@@ -261,6 +265,6 @@ async fn a_body_goes_on_over_http2_as_well_and_one_that_stops_ends() {
     let (response, _upload) = sender.send_request(request, false).expect("HTTP/2");
     let response = tokio::time::timeout(PATIENCE, response).await.expect("an answer").expect("an answer");
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.seen().len(), 2);
     gate.wait_used(&token, 1).await;
 }
