@@ -57,7 +57,6 @@ use catalogue::Catalogue;
 pub use guard::{ClientOf, Guard};
 pub(crate) use people::door::{Asker, Door, Entered, Refused};
 use problem::Problem;
-pub(crate) use tokens::MAX_NICKNAME;
 pub(crate) use usage::parse_time as parse_usage_time;
 
 /// How long requests in flight may still take once the server is told to stop.

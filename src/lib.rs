@@ -48,6 +48,11 @@
 //!         self.gate.response_filter(session, response, visit).await
 //!     }
 //!
+//!     // How long a body may be, and how slow; and one that a client ends over HTTP/2 without a byte is ended once.
+//!     async fn request_body_filter(&self, session: &mut Session, body: &mut Option<Bytes>, end: bool, visit: &mut Visit) -> Result<()> {
+//!         self.gate.request_body_filter(session, body, end, visit)
+//!     }
+//!
 //!     // What is paid for by its length or its events is counted here, and a stream ends where its credits do.
 //!     fn response_body_filter(&self, session: &mut Session, body: &mut Option<Bytes>, end: bool, visit: &mut Visit) -> Result<Option<Duration>> {
 //!         self.gate.response_body_filter(session, body, end, visit)

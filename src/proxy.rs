@@ -161,7 +161,7 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         journey: &mut Journey,
     ) -> Result<()> {
-        self.gate.request_body_filter(session, body.as_ref(), end_of_stream, &mut journey.visit)
+        self.gate.request_body_filter(session, body, end_of_stream, &mut journey.visit)
     }
 
     async fn response_filter(

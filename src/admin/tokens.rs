@@ -31,7 +31,6 @@ pub(super) mod many;
 pub(super) mod values;
 mod view;
 
-pub(crate) use fields::MAX_NICKNAME;
 pub(super) use fields::SETTABLE;
 pub(super) use fresh::{Fresh, random};
 use view::public_value;

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use ipnet::IpNet;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 
 use crate::policy::domain::Page;
@@ -40,8 +41,7 @@ impl<'a> Request<'a> {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         let has_body = has_body(session);
         let downstream = session.as_downstream();
-        let authority = header.uri.authority().filter(|_| downstream.as_http2().is_some());
-        let authority = authority.map(|authority| authority.as_str().as_bytes());
+        let authority = authority(session);
         let encrypted = downstream.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         Self {
             authority,
@@ -124,11 +124,26 @@ pub(super) fn raw_target(session: &Session) -> Bytes {
     head.slice_ref(after_method.get(..end).unwrap_or_default())
 }
 
+/// Whether a request came over HTTP/2; while its body is still to come it is in a session of Tollgate's own making
+/// (`server/accept/http2/uploading`).
+fn is_http2(downstream: &ServerSession) -> bool {
+    downstream.as_http2().is_some() || downstream.is_custom()
+}
+
+/// The host of an HTTP/2 request, as its `:authority` names it.
+fn authority(session: &Session) -> Option<&[u8]> {
+    let authority = session.req_header().uri.authority().filter(|_| is_http2(session.as_downstream()))?;
+    Some(authority.as_str().as_bytes())
+}
+
 /// Whether a request says in one way where it ends and whose it is ([`framing::check`]). Over HTTP/1 the bytes of its head are
 /// looked at as well: of what stands there the parser before us has forgiven, or taken out, a part.
 pub(super) fn framing(session: &Session) -> Result<(), BadFraming> {
-    let header = session.req_header();
-    let Some(http1) = session.as_downstream().as_http1() else {
+    let (header, downstream) = (session.req_header(), session.as_downstream());
+    if is_http2(downstream) {
+        return framing::check_http2(&header.headers, authority(session));
+    }
+    let Some(http1) = downstream.as_http1() else {
         return framing::check(header.version, &header.headers, false);
     };
     let head = http1.get_headers_raw_bytes();
@@ -149,6 +164,8 @@ fn has_body(session: &Session) -> bool {
     let downstream = session.as_downstream();
     match downstream.as_http2() {
         Some(http2) => !http2.is_body_empty(),
+        // Over HTTP/2, and its body had not come with its head.
+        None if downstream.is_custom() => true,
         None => announces_body(&downstream.req_header().headers),
     }
 }

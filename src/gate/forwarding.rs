@@ -23,16 +23,26 @@ use crate::telemetry::Ended;
 impl Gate {
     /// A piece of the request's body has come, for a `ProxyHttp`'s `request_body_filter`.
     ///
+    /// A last piece without a byte in it, which is how many clients end a body over HTTP/2, is taken out: Pingora 0.9.1 writes
+    /// it to an HTTP/1 upstream as a last chunk, and then the last chunk. The second one would stand on the connection in
+    /// front of the next request, whose answer it would get.
+    ///
     /// # Errors
     /// The body is longer than it may be, or comes too slowly: it goes no further.
     pub fn request_body_filter(
         &self,
         session: &Session,
-        body: Option<&Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         visit: &mut Visit,
     ) -> Result<()> {
-        let Some(piece) = body.filter(|_| !session.as_downstream().was_upgraded()) else { return Ok(()) };
+        if session.as_downstream().was_upgraded() {
+            return Ok(());
+        }
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        let Some(piece) = body else { return Ok(()) };
         let now = Instant::now();
         let uploads = visit.rules.settings.uploads;
         let Err(late) = visit.upload.count(&uploads, piece.len(), end_of_stream, now) else {
@@ -61,6 +71,12 @@ impl Gate {
         };
         let request = Request::read(session, &[]);
         upstream.set_raw_path(visit.trail.wire.as_bytes())?;
+        if !upstream.headers.contains_key(http::header::HOST)
+            && let Some(host) = request.host()
+        {
+            // From HTTP/2 to HTTP/2 it stood with the target, which is another one now.
+            upstream.insert_header(http::header::HOST, host)?;
+        }
         forward::strip(upstream)?;
         forward::join_cookies(upstream)?;
         if let Some((_, route)) = &visit.trail.route

@@ -240,7 +240,11 @@ fn framing_status(reason: BadFraming) -> u16 {
     match reason {
         BadFraming::Coding => 501,
         BadFraming::Expectation => 417,
-        BadFraming::BareLineFeed | BadFraming::Both | BadFraming::Length | BadFraming::Host => 400,
+        BadFraming::BareLineFeed
+        | BadFraming::Both
+        | BadFraming::Length
+        | BadFraming::Host
+        | BadFraming::Blank => 400,
     }
 }
 

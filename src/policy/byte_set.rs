@@ -4,9 +4,14 @@
 pub(crate) struct ByteSet([bool; 256]);
 
 impl ByteSet {
-    /// The bytes marked in a table.
-    pub(crate) const fn of(table: [bool; 256]) -> Self {
-        Self(table)
+    /// No byte.
+    pub(crate) const NONE: Self = Self([false; 256]);
+
+    /// With one byte more, where it is in.
+    #[expect(clippy::indexing_slicing, reason = "a byte is always within the table")]
+    pub(crate) const fn with(mut self, byte: u8, is_in: bool) -> Self {
+        self.0[byte as usize] = is_in;
+        self
     }
 
     /// Whether a byte is in it.
@@ -24,16 +29,16 @@ impl ByteSet {
 /// A [`ByteSet`] made when the program is compiled: `byte_set!(byte => byte.is_ascii_graphic())`.
 macro_rules! byte_set {
     ($byte:ident => $is_in:expr) => {{
-        let mut table = [false; 256];
+        let mut set = $crate::policy::byte_set::ByteSet::NONE;
         let mut $byte: u8 = 0;
         loop {
-            table[$byte as usize] = $is_in;
+            set = set.with($byte, $is_in);
             if $byte == u8::MAX {
                 break;
             }
             $byte += 1;
         }
-        $crate::policy::byte_set::ByteSet::of(table)
+        set
     }};
 }
 

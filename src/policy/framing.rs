@@ -29,6 +29,23 @@ pub enum BadFraming {
     /// No `Host`, several, or one that is no `host[:port]`.
     #[error("Host must be there once, as a host and perhaps a port")]
     Host,
+    /// A value with a blank at its end or its start, which HTTP/1 would take off.
+    #[error("no header's value may begin or end with a blank")]
+    Blank,
+}
+
+/// As [`check`], of a request over HTTP/2. Its fields are read by their lengths, so that a value can hold what no other server
+/// would see in it (RFC 9113, 8.2.1); its `:authority` becomes the upstream's `Host`.
+pub fn check_http2(headers: &HeaderMap, authority: Option<&[u8]>) -> Result<(), BadFraming> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut values = headers.values().map(HeaderValue::as_bytes);
+    if values.any(|value| is_blank(value.first()) || is_blank(value.last())) {
+        return Err(BadFraming::Blank);
+    }
+    if authority.is_some_and(|authority| !is_host(authority)) {
+        return Err(BadFraming::Host);
+    }
+    check(Version::HTTP_2, headers, false)
 }
 
 /// Looks at the framing and the host of a request. `both`: whether its head had `Content-Length` besides
@@ -172,6 +189,34 @@ mod tests {
             "b\u{fc}cher",
         ] {
             assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn over_http2_a_value_is_what_others_would_see_and_the_authority_is_a_host() {
+        use BadFraming::{Blank, Host, Length};
+        // (authority, header lines, outcome)
+        let table: &[(Option<&str>, Lines, Result<(), BadFraming>)] = &[
+            (Some("a.test"), &[], Ok(())),
+            (Some("a.test:8080"), &[("x-a", "1 2")], Ok(())),
+            (Some("[2001:db8::1]:80"), &[("x-a", "")], Ok(())),
+            (None, &[("host", "a.test")], Ok(())),
+            (Some("a.test,b.test"), &[], Err(Host)),
+            (Some("a.test:8a"), &[], Err(Host)),
+            (Some("a@b.test"), &[], Err(Host)),
+            (Some("a.test"), &[("host", "a.test,b.test")], Err(Host)),
+            (Some("a.test"), &[("x-a", " 1")], Err(Blank)),
+            (Some("a.test"), &[("x-a", "1\t")], Err(Blank)),
+            (Some("a.test"), &[("x-a", " ")], Err(Blank)),
+            (Some("a.test"), &[("content-length", "05")], Err(Length)),
+        ];
+        for (authority, lines, outcome) in table {
+            let mut headers = HeaderMap::new();
+            for (name, value) in *lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let told = check_http2(&headers, authority.map(str::as_bytes));
+            assert_eq!(told, *outcome, "{authority:?} {lines:?}");
         }
     }
 }

@@ -9,6 +9,9 @@ use super::dataset::Grant;
 use super::domain::DomainRules;
 use super::token::{AccountId, TokenId, TokenKind};
 
+/// The longest nickname, in characters.
+pub const MAX_NICKNAME: usize = 200;
+
 /// Whether a token may be used at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {

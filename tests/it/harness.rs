@@ -8,6 +8,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod evidence;
+pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod installed;
 pub(crate) mod load;

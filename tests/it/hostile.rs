@@ -8,4 +8,6 @@ mod recorder;
 mod smuggling;
 mod smuggling_bodies;
 mod smuggling_heads;
+mod smuggling_http2;
+mod smuggling_http2_rows;
 mod strangers;

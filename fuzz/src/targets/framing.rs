@@ -2,17 +2,32 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-use crate::policy::framing::check as framing;
+use crate::policy::framing::{check as framing, check_http2};
 
 /// Checks one input: header lines.
 pub fn check(data: &[u8]) {
-    let mut headers = HeaderMap::new();
+    let (mut headers, mut untrimmed) = (HeaderMap::new(), HeaderMap::new());
     for line in data.split(|byte| *byte == b'\n') {
         let mut parts = line.splitn(2, |byte| *byte == b':');
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+        // Over HTTP/2 nobody takes blanks off.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            untrimmed.append(name, value);
+        }
         let value = HeaderValue::from_bytes(value.trim_ascii());
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
             headers.append(name, value);
+        }
+    }
+    // The host stands in `:authority` there.
+    let authority = untrimmed.get(header::HOST).cloned();
+    if check_http2(&untrimmed, authority.as_ref().map(HeaderValue::as_bytes)).is_ok() {
+        let same = untrimmed.values().all(|value| value.as_bytes().trim_ascii() == value.as_bytes());
+        assert!(same, "HTTP/1 would see another value");
+        untrimmed.remove(header::HOST);
+        untrimmed.extend(authority.map(|authority| (header::HOST, authority)));
+        if untrimmed.contains_key(header::HOST) {
+            assert_eq!(framing(Version::HTTP_11, &untrimmed, false), Ok(()), "refused over HTTP/1");
         }
     }
     if framing(Version::HTTP_11, &headers, false).is_err() {

@@ -10,11 +10,10 @@ use crate::admin::limits::{Merged, member, merge_limits};
 use crate::admin::problem::{Problem, quote};
 use crate::policy::cost::MAX_RATE;
 use crate::policy::domain::{DomainRule, DomainRules};
+use crate::policy::record::MAX_NICKNAME;
 use crate::policy::token::contains_token;
 use crate::policy::{DomainMode, Grant, Operation, Policy, RateLimit, Status, TokenKind};
 
-/// The longest nickname, in characters.
-pub(crate) const MAX_NICKNAME: usize = 200;
 /// The longest list of domain rules.
 const MAX_DOMAINS: usize = 100;
 /// The longest list of grants.

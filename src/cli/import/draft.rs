@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::limits::Limits;
 use super::source::Item;
-use crate::admin::MAX_NICKNAME;
+use crate::policy::record::MAX_NICKNAME;
 use crate::policy::{Token, TokenKind};
 
 /// A token in the making.

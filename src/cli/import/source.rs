@@ -123,7 +123,7 @@ impl Source {
 }
 
 /// Lines that are not empty.
-fn lines<'a>(reader: impl BufRead + 'a) -> impl Iterator<Item = anyhow::Result<Item>> + 'a {
+pub(super) fn lines<'a>(reader: impl BufRead + 'a) -> impl Iterator<Item = anyhow::Result<Item>> + 'a {
     reader.lines().enumerate().filter_map(|(at, line)| {
         let place = format!("line {}", at + 1);
         match line {
@@ -135,7 +135,7 @@ fn lines<'a>(reader: impl BufRead + 'a) -> impl Iterator<Item = anyhow::Result<I
 }
 
 /// Turns a dump into tokens, and says what cannot be carried over.
-fn read_dump(bytes: &[u8], format: Format) -> anyhow::Result<(Vec<Item>, Vec<String>)> {
+pub(super) fn read_dump(bytes: &[u8], format: Format) -> anyhow::Result<(Vec<Item>, Vec<String>)> {
     let text = std::str::from_utf8(bytes).context("it is not UTF-8")?;
     let value = read_document(text)?;
     let (name, drafts, mut warnings) = match format {

@@ -1,9 +1,9 @@
 //! The requests of one HTTP/2 connection.
 //!
-//! Frames and streams are Pingora's and h2's. Here are the limits: how many streams, how long their heads. Against floods
-//! of resets h2 has bounds of its own, which are kept: at most 20 streams that were reset before they were taken, and
-//! 1,024 resets for a client's mistakes; beyond either the connection is ended (`ENHANCE_YOUR_CALM`). Pingora ends it
-//! after 32 malformed requests.
+//! Frames and streams are Pingora's and h2's. Here are the limits: how many streams, how long their heads, how long a piece
+//! of a body is waited for (`uploading`). Against floods of resets h2 has bounds of its own, which are kept: at most 20
+//! streams that were reset before they were taken, and 1,024 resets for a client's mistakes; beyond either the connection
+//! is ended (`ENHANCE_YOUR_CALM`). Pingora ends it after 32 malformed requests.
 
 use std::sync::Arc;
 
@@ -17,10 +17,13 @@ use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
+mod uploading;
+
 use super::head::Refusal;
 use super::http1::problem;
 use super::{Site, Wire};
 use crate::gate::reply::Dialect;
+use uploading::Uploading;
 
 /// What a client that speaks HTTP/2 sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -83,6 +86,7 @@ impl HttpServerApp for Http2 {
             return None;
         }
         session.set_write_timeout(Some(limits.write_timeout));
+        let session = Uploading::bound(session, limits.body_timeout);
         self.site.proxy.process_new_http(session, shutdown).await
     }
 

@@ -68,6 +68,8 @@ impl Recorder {
 
     async fn serve(&self, stream: TcpStream) {
         let mut wire = Wire { stream, buffer: Vec::new() };
+        // The request before, on the same connection.
+        let mut before = String::new();
         loop {
             let Some(head) = wire.head().await else {
                 // Bytes that never became a request are a request that somebody meant.
@@ -79,7 +81,9 @@ impl Recorder {
                 }
                 return;
             };
-            let heard = read_head(&head);
+            let mut heard = read_head(&head);
+            heard.dirt = heard.dirt.map(|dirt| format!("{dirt}, behind {before:?}"));
+            before.clone_from(&heard.target);
             let at = {
                 let mut all = self.heard.lock();
                 all.push(heard.clone());

@@ -36,49 +36,103 @@ pub(super) enum Outcome {
 /// Name, bytes, outcome.
 pub(super) type Row = (&'static str, &'static [u8], Outcome);
 
-const PROBE: &str = "/v1/free/probe";
+pub(super) const PROBE: &str = "/v1/free/probe";
 
-struct Scene {
-    gate: Gate,
+pub(super) struct Scene {
+    pub(super) gate: Gate,
     recorder: Recorder,
-    token: Token,
+    pub(super) token: Token,
 }
 
-async fn scene() -> Scene {
-    let recorder = Recorder::start().await;
-    let unused = Upstream::start().await;
-    let mut gate = Plan::new(&unused).servers(&[recorder.address()]).start().await;
-    let grant = json!({"datasets": [{"dataset": "MY/CARS", "operations": ["read", "write"]}]});
-    let token = gate.token(grant).await;
-    Scene { gate, recorder, token }
+/// Puts in what the names in a row stand for.
+pub(super) fn fill_in(row: &[u8], token: &str, number: usize) -> Vec<u8> {
+    let in_query = format!("{token}&row={number}");
+    let line = |method: &str, path: &str| {
+        format!("{method} {path}?token={in_query} HTTP/1.1\r\nHost: gate.test\r\n")
+    };
+    let names = [
+        (&b"{P}"[..], line("POST", "/v1/data/MY/CARS/x")),
+        (b"{G}", line("GET", "/v1/free/x")),
+        (b"{S}", line("GET", "/v1/free/smuggled") + "\r\n"),
+        (b"{T}", in_query.clone()),
+        (b"{B}", token.to_owned()),
+        (b"{N}", format!("row={number}")),
+    ];
+    let mut filled = Vec::new();
+    let mut rest = row;
+    while let Some((first, after)) = rest.split_first() {
+        if let Some((name, value)) = names.iter().find(|(name, _)| rest.starts_with(name)) {
+            filled.extend_from_slice(value.as_bytes());
+            rest = &rest[name.len()..];
+        } else {
+            filled.push(*first);
+            rest = after;
+        }
+    }
+    filled
+}
+
+/// A target without the mark of its row.
+pub(super) fn unmarked(heard: &Heard, mark: &str) -> String {
+    heard.target.replace(&format!("?{mark}&"), "?").replace(&format!("?{mark}"), "")
 }
 
 impl Scene {
-    fn fill_in(&self, row: &[u8], number: usize) -> Vec<u8> {
-        let in_query = format!("{}&row={number}", self.token.value);
-        let line = |method: &str, path: &str| {
-            format!("{method} {path}?token={in_query} HTTP/1.1\r\nHost: gate.test\r\n")
-        };
-        let names = [
-            (&b"{P}"[..], line("POST", "/v1/data/MY/CARS/x")),
-            (b"{G}", line("GET", "/v1/free/x")),
-            (b"{S}", line("GET", "/v1/free/smuggled") + "\r\n"),
-            (b"{T}", in_query.clone()),
-            (b"{B}", self.token.value.clone()),
-            (b"{N}", format!("row={number}")),
-        ];
-        let mut filled = Vec::new();
-        let mut rest = row;
-        while let Some((first, after)) = rest.split_first() {
-            if let Some((name, value)) = names.iter().find(|(name, _)| rest.starts_with(name)) {
-                filled.extend_from_slice(value.as_bytes());
-                rest = &rest[name.len()..];
-            } else {
-                filled.push(*first);
-                rest = after;
-            }
+    /// A gate before a strict upstream; `listener`: more keys of its listener.
+    pub(super) async fn start(listener: &str) -> Self {
+        let recorder = Recorder::start().await;
+        let unused = Upstream::start().await;
+        let mut plan = Plan::new(&unused).servers(&[recorder.address()]);
+        if !listener.is_empty() {
+            plan = plan.listener_extra(listener);
         }
-        filled
+        let mut gate = plan.start().await;
+        let grant = json!({"datasets": [{"dataset": "MY/CARS", "operations": ["read", "write"]}]});
+        let token = gate.token(grant).await;
+        Self { gate, recorder, token }
+    }
+
+    fn fill_in(&self, row: &[u8], number: usize) -> Vec<u8> {
+        fill_in(row, &self.token.value, number)
+    }
+
+    /// What the upstream heard of a row, and how many of the plain requests behind it.
+    pub(super) fn heard_of(&self, number: usize) -> (Vec<Heard>, usize) {
+        let mark = format!("row={number}");
+        let is_of_row = |heard: &Heard| heard.target.split(['?', '&']).any(|part| part == mark);
+        let heard = self.recorder.heard().into_iter().filter(is_of_row);
+        let (probes, row): (Vec<Heard>, Vec<Heard>) =
+            heard.partition(|heard| unmarked(heard, &mark) == PROBE);
+        (row, probes.len())
+    }
+
+    /// What holds for all that reached the upstream.
+    pub(super) async fn look_back(&self) {
+        let reached = self.recorder.heard();
+        let dirty: Vec<&Heard> = reached.iter().filter(|heard| heard.dirt.is_some()).collect();
+        assert!(dirty.is_empty(), "{dirty:#?}");
+        let id = Some(self.token.id.as_str());
+        assert!(
+            reached.iter().all(|heard| heard.header("x-tollgate-token-id") == id),
+            "not judged: {reached:#?}"
+        );
+        assert!(reached.iter().all(|heard| heard.target.contains("row=")), "of no row: {reached:#?}");
+        assert!(reached.iter().all(|heard| !heard.target.contains("smuggled")), "{reached:#?}");
+        // Each request that reached the upstream is one that the gate says it let through, once.
+        let ids: Vec<&str> = reached.iter().filter_map(|heard| heard.header("x-request-id")).collect();
+        let distinct: HashSet<&str> = ids.iter().copied().collect();
+        assert_eq!(distinct.len(), ids.len(), "one pass, two requests");
+        let (gate, distinct) = (&self.gate, &distinct);
+        wait_for("each to be in the log as passed", || async move {
+            let log = gate.access_log();
+            let passed: HashSet<&str> = log
+                .iter()
+                .filter(|line| line["verdict"] == "pass")
+                .filter_map(|line| line["request_id"].as_str())
+                .collect();
+            distinct.iter().all(|id| passed.contains(id))
+        })
+        .await;
     }
 
     /// Sends bytes, waits for an answer, then sends one plain request more on the same connection: what the gate
@@ -106,16 +160,11 @@ impl Scene {
     async fn try_row(&self, number: usize, (_, bytes, outcome): &Row) -> Result<(), String> {
         let statuses = self.play(&self.fill_in(bytes, number), number).await;
         let statuses: Vec<u16> = statuses.into_iter().filter(|status| *status >= 200).collect();
-        let mark = format!("row={number}");
-        let is_of_row = |heard: &Heard| heard.target.split(['?', '&']).any(|part| part == mark);
-        let heard: Vec<Heard> = self.recorder.heard().into_iter().filter(is_of_row).collect();
-        let told = format!("statuses {statuses:?}, upstream {heard:#?}");
-        let target =
-            |heard: &Heard| heard.target.replace(&format!("?{mark}&"), "?").replace(&format!("?{mark}"), "");
-        let (probes, row): (Vec<&Heard>, Vec<&Heard>) =
-            heard.iter().partition(|heard| target(heard) == PROBE);
+        let (row, probes) = self.heard_of(number);
+        let told = format!("statuses {statuses:?}, upstream {row:#?}");
+        let target = |heard: &Heard| unmarked(heard, &format!("row={number}"));
         let passed = |right: &dyn Fn(&Heard) -> bool| {
-            statuses.first() == Some(&200) && matches!(row[..], [only] if only.complete && right(only))
+            statuses.first() == Some(&200) && matches!(&row[..], [only] if only.complete && right(only))
         };
         let right = match *outcome {
             Outcome::Refused(status) => row.is_empty() && statuses.first() == Some(&status),
@@ -125,8 +174,8 @@ impl Scene {
         };
         // As many answers as requests that the upstream heard, and one for a refusal.
         let passes = statuses.iter().filter(|status| **status == 200).count();
-        let agreed = passes == heard.iter().filter(|heard| heard.complete).count();
-        let once = probes.len() <= 1 && statuses.len() <= 2;
+        let agreed = passes == probes + row.iter().filter(|heard| heard.complete).count();
+        let once = probes <= 1 && statuses.len() <= 2;
         if right && agreed && once { Ok(()) } else { Err(told) }
     }
 }
@@ -138,7 +187,7 @@ fn statuses(answers: &[u8]) -> Vec<u16> {
 }
 
 async fn play_all(rows: &[Row]) {
-    let scene = scene().await;
+    let scene = Scene::start("").await;
     let mut wrong = Vec::new();
     for (number, row) in rows.iter().enumerate() {
         if let Err(why) = scene.try_row(number, row).await {
@@ -146,31 +195,7 @@ async fn play_all(rows: &[Row]) {
         }
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
-    let reached = scene.recorder.heard();
-    let dirty: Vec<&Heard> = reached.iter().filter(|heard| heard.dirt.is_some()).collect();
-    assert!(dirty.is_empty(), "{dirty:#?}");
-    let id = Some(scene.token.id.as_str());
-    assert!(
-        reached.iter().all(|heard| heard.header("x-tollgate-token-id") == id),
-        "not judged: {reached:#?}"
-    );
-    assert!(reached.iter().all(|heard| heard.target.contains("row=")), "of no row: {reached:#?}");
-    assert!(reached.iter().all(|heard| !heard.target.contains("smuggled")), "{reached:#?}");
-    // Each request that reached the upstream is one that the gate says it let through, once.
-    let ids: Vec<&str> = reached.iter().filter_map(|heard| heard.header("x-request-id")).collect();
-    let distinct: HashSet<&str> = ids.iter().copied().collect();
-    assert_eq!(distinct.len(), ids.len(), "one pass, two requests");
-    let (gate, distinct) = (&scene.gate, &distinct);
-    wait_for("each to be in the log as passed", || async move {
-        let log = gate.access_log();
-        let passed: HashSet<&str> = log
-            .iter()
-            .filter(|line| line["verdict"] == "pass")
-            .filter_map(|line| line["request_id"].as_str())
-            .collect();
-        distinct.iter().all(|id| passed.contains(id))
-    })
-    .await;
+    scene.look_back().await;
 }
 
 #[tokio::test]
@@ -186,7 +211,7 @@ async fn a_head_is_read_in_one_way_or_refused() {
 /// An upstream that answers before it has the body still has a claim on the next bytes of its connection.
 #[tokio::test]
 async fn a_connection_on_which_a_body_is_owed_carries_no_other_request() {
-    let scene = scene().await;
+    let scene = Scene::start("").await;
     let token = &scene.token.value;
     for expect in ["", "Expect: 100-continue\r\n"] {
         let mut stream = TcpStream::connect(scene.gate.address).await.expect("a connection");
@@ -212,7 +237,7 @@ async fn a_connection_on_which_a_body_is_owed_carries_no_other_request() {
 
 #[tokio::test]
 async fn a_websocket_is_a_tunnel_only_once_the_upstream_says_so() {
-    let scene = scene().await;
+    let scene = Scene::start("").await;
     let upgrade = |version: &str| {
         format!(
             "GET /v1/free/ws?token={} HTTP/1.1\r\nHost: gate.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

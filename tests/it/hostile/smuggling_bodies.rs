@@ -108,6 +108,12 @@ pub(super) const ROWS: &[Row] = &[
     ("trailers that are the gate's to write", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Tollgate-Token-Id: tok_forged\r\nAuthorization: Bearer x\r\n\r\n", Passed(b"hello")),
     ("trailers that are framing", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nContent-Length: 50\r\nTransfer-Encoding: x\r\n\r\n{S}", Passed(b"hello")),
     ("trailers that are a request", b"{P}Transfer-Encoding: chunked\r\n\r\n0\r\nGET /v1/free/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Passed(b"")),
+    ("a token in trailers only", b"POST /v1/data/MY/CARS/x?{N} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nAuthorization: Bearer {B}\r\n\r\n", Refused(401)),
+    ("another host and another length in trailers", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nHost: evil.test\r\nContent-Length: 0\r\n\r\n", Passed(b"hello")),
+    ("a folded trailer", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: a\r\n Y: b\r\n\r\n{S}", Passed(b"hello")),
+    ("a trailer without a colon", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\njunk\r\n\r\n{S}", Passed(b"hello")),
+    ("a NUL in trailers", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: \0\r\n\r\n{S}", Passed(b"hello")),
+    ("a bare CR in trailers", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\rZ: w\r\n\r\n{S}", CutOff),
     ("bare LF in trailers", b"{P}Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\r\n{S}", CutOff),
     ("bare LF at the end", b"{P}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\n{S}", CutOff),
 

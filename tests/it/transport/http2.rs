@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, StatusCode};
@@ -7,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{Authority, PATIENCE, Wish, exchange, get, tls_keys};
 use crate::harness::gate::{Plan, limited};
+use crate::harness::secure::Http2Upstream;
 use crate::harness::upstream::Upstream;
 
 /// A connection on which HTTP/2 is spoken.
@@ -184,4 +187,84 @@ async fn heads_and_bodies_keep_to_the_limits_over_http2() {
     }
     assert_eq!(upstream.count(), 1);
     assert_eq!(gate.metric("tollgate_bad_requests_total{reason=\"uri_too_long\"}").await, 1);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_over_http2_is_waited_for_no_longer_than_over_http1() {
+    let upstream = Upstream::start().await;
+    let plan = Plan::new(&upstream).listener_extra("http2: true").upstream_extra("read_timeout: 1h");
+    let mut gate = plan.extra("limits: { body_timeout: 400ms }").start().await;
+    let token = gate.token(json!({"datasets": [{"dataset": "MY/CARS", "operations": ["write"]}]})).await;
+    let h2 = speak(TcpStream::connect(gate.address).await.unwrap()).await;
+    let target = format!("http://a.test{}", token.on("/v1/data/MY/CARS/x"));
+    let post = |length: Option<&str>| {
+        let request = Request::post(&target);
+        length.map_or(request, |length| Request::post(&target).header("content-length", length))
+    };
+    let stops: [(&str, Option<&str>, &[&str]); 4] = [
+        ("nothing of it comes", None, &[]),
+        ("nothing of what was announced comes", Some("5"), &[]),
+        ("a part of it comes", Some("100"), &["begin"]),
+        ("nothing comes, again and again", None, &["", "", ""]),
+    ];
+    for (what, length, pieces) in stops {
+        let mut sender = h2.clone().ready().await.expect("HTTP/2");
+        let request = post(length).body(()).expect("a request");
+        let (response, mut upload) = sender.send_request(request, false).expect("HTTP/2");
+        for piece in pieces {
+            upload.send_data(Bytes::from_static(piece.as_bytes()), false).expect("a piece");
+        }
+        let response = tokio::time::timeout(PATIENCE, response).await.expect("an answer");
+        let mut response = response.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let told = response.body_mut().data().await.expect("a body").expect("a body");
+        let told = String::from_utf8_lossy(&told).into_owned();
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT, "{what}: {told}");
+        assert!(told.contains("request_timeout"), "{what}: {told}");
+        // The others on the connection are none the worse.
+        let plain = Request::get(format!("http://a.test{}", token.on("/v1/free/x")));
+        assert_eq!(ask(&h2, plain, b"").await.0, 200, "after {what}");
+    }
+    assert_eq!(upstream.count(), stops.len(), "no request went on whose body did not come");
+
+    // One that is long under way, but does not stop, is let through.
+    let mut sender = h2.clone().ready().await.expect("HTTP/2");
+    let request = post(None).body(()).expect("a request");
+    let (response, mut upload) = sender.send_request(request, false).expect("HTTP/2");
+    for _ in 0..10 {
+        upload.send_data(Bytes::from(vec![b'x'; 2048]), false).expect("a piece");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    upload.send_data(Bytes::new(), true).expect("an end");
+    assert_eq!(response.await.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(upstream.count(), stops.len() + 1);
+    gate.wait_used(&token, 1).await;
+}
+
+#[tokio::test]
+async fn requests_go_on_over_http2_as_well_and_one_whose_body_stops_ends() {
+    let (plain, upstream) = (Upstream::start().await, Http2Upstream::start(None).await);
+    let plan = Plan::new(&plain).servers(&[upstream.address]).listener_extra("http2: true");
+    let plan = plan.upstream_extra("http2: true, read_timeout: 1h").extra("limits: { body_timeout: 400ms }");
+    let mut gate = plan.start().await;
+    let token = gate.token(json!({"datasets": [{"dataset": "MY/CARS", "operations": ["write"]}]})).await;
+    let h2 = speak(TcpStream::connect(gate.address).await.unwrap()).await;
+    let plain = Request::get(format!("http://a.test{}", token.on("/v1/free/x")));
+    let (status, _, body) = ask(&h2, plain, b"").await;
+    assert_eq!(status, 200, "{body}");
+    let target = format!("http://a.test{}", token.on("/v1/data/MY/CARS/x"));
+    assert_eq!(ask(&h2, Request::post(&target).header("te", "trailers"), b"hello").await.0, 200);
+    let seen = upstream.seen();
+    let [bare, seen] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(bare.uri().to_string(), "http://a.test/v1/free/x");
+    assert_eq!((seen.method().as_str(), *seen.body()), ("POST", 5));
+    assert_eq!(seen.uri().to_string(), "http://a.test/v1/data/MY/CARS/x");
+    assert!(!seen.headers().contains_key("host") && !format!("{seen:?}").contains(&token.value));
+
+    let mut sender = h2.clone().ready().await.expect("HTTP/2");
+    let request = Request::post(&target).body(()).expect("a request");
+    let (response, _upload) = sender.send_request(request, false).expect("HTTP/2");
+    let response = tokio::time::timeout(PATIENCE, response).await.expect("an answer").expect("an answer");
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(upstream.seen().len(), 2);
+    gate.wait_used(&token, 1).await;
 }

@@ -1,0 +1,1 @@
+../../../../src/cli/import/draft.rs

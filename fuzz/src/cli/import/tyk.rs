@@ -1,0 +1,1 @@
+../../../../src/cli/import/tyk.rs

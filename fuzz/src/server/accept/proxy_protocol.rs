@@ -1,0 +1,1 @@
+../../../../src/server/accept/proxy_protocol.rs

@@ -1,0 +1,1 @@
+../../../../src/telemetry/traces/context.rs
