@@ -128,7 +128,11 @@ pub(super) fn lines<'a>(reader: impl BufRead + 'a) -> impl Iterator<Item = anyho
         let place = format!("line {}", at + 1);
         match line {
             Ok(line) if line.trim().is_empty() => None,
-            Ok(line) => Some(Ok(Item::of_line(place, line))),
+            Ok(mut line) => {
+                // The last line may end in a carriage return alone.
+                line.truncate(line.trim_end_matches('\r').len());
+                Some(Ok(Item::of_line(place, line)))
+            }
             Err(error) => Some(Err(anyhow::Error::from(error).context(place))),
         }
     })
