@@ -86,7 +86,7 @@ pub(super) async fn require_secret_token(
             if !method.is_safe() {
                 let status = response.status().as_u16();
                 let path = super::problem::quote(&path);
-                tracing::info!(by = %caller.actor, client = ?caller.client, %method, path, status, "admin call");
+                tracing::info!(by = %caller.actor, client = caller.client.map(tracing::field::display), %method, path, status, "admin call");
             }
             response
         }
