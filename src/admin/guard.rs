@@ -6,13 +6,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::auth::{INVALID, refuse};
 use super::problem::Problem;
+use crate::gate::reply::whole_seconds;
 use crate::gate::{GuessLimit, Strangers};
 
 /// Who a request comes from, by its peer and its headers: proxies that are trusted speak for others.
@@ -60,20 +61,20 @@ impl Guard {
             return refuse("token_invalid", INVALID);
         };
         self.held_back.inc();
-        tracing::warn!(?client, "too many invalid tokens at the admin API");
+        tracing::warn!(
+            client = client.map(tracing::field::display),
+            "too many invalid tokens at the admin API"
+        );
         let detail = "Too many tokens that are none of this account came from this address. A right one is let in at any time.";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_invalid_tokens", detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)))
     }
 }
 
-/// Rounded up: who comes back then is not told to wait again.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::response::IntoResponse;
 
     use super::*;

@@ -104,17 +104,18 @@ pub(super) fn tell(
             response.remove_header(&name);
         }
     }
-    if let Some(origin) = origin {
-        told.field("Access-Control-Allow-Origin", &[origin.as_bytes()]);
-        let exposes = [EXPOSED.as_bytes(), b", ", EXPOSED_IEX.as_bytes()];
+    // It is ASCII, as only a page's origin is let through.
+    if let Some(origin) = origin.and_then(|origin| origin.to_str().ok()) {
+        told.field("Access-Control-Allow-Origin", &[origin]);
         let is_priced = is_priced || response.headers.contains_key("iexcloud-credits-used");
-        told.field("Access-Control-Expose-Headers", if is_priced { &exposes } else { &exposes[..1] });
+        let exposed: &[&str] = if is_priced { &[EXPOSED, ", ", EXPOSED_IEX] } else { &[EXPOSED] };
+        told.field("Access-Control-Expose-Headers", exposed);
     }
     let varies = |value: &HeaderValue| {
         let names = value.to_str().unwrap_or_default();
         names.split(',').map(str::trim).any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
     };
     if !response.headers.get_all(header::VARY).iter().any(varies) {
-        told.field("Vary", &[b"Origin"]);
+        told.field("Vary", &["Origin"]);
     }
 }

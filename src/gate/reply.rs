@@ -312,6 +312,11 @@ fn problem(answer: &Answer, request_id: &str) -> String {
     body.to_string()
 }
 
+/// A wait in whole seconds, rounded up: who comes back then is not told to wait again.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
 /// An answer as it goes out: its head, and its body as a text.
 pub(super) type Rendered = (ResponseHeader, String);
 
@@ -332,8 +337,7 @@ pub(super) fn render(
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("X-Request-Id", request_id)?;
     if let Some(wait) = answer.retry_after {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        response.insert_header(header::RETRY_AFTER, seconds.max(1))?;
+        response.insert_header(header::RETRY_AFTER, whole_seconds(wait).max(1))?;
     }
     for (name, value) in &answer.headers {
         response.insert_header(name.clone(), value.as_str())?;
@@ -397,7 +401,7 @@ pub(super) fn tell(told: &mut Told, response: &mut ResponseHeader, pass: &Pass, 
     if is_priced {
         iex::tell(told, response, pass.permit().pool(), charged);
     }
-    told.field("X-Request-Id", &[passing.request_id.as_bytes()]);
+    told.field("X-Request-Id", &[passing.request_id]);
     cors::tell(told, response, passing.origin, is_priced);
 }
 

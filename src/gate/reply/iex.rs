@@ -92,7 +92,7 @@ pub(super) fn tell(told: &mut Told, response: &mut ResponseHeader, pool: Pool, c
     for (names, credits) in USED.into_iter().zip([core, premium]) {
         for name in names {
             response.remove_header(name);
-            told.field(name, &[itoa::Buffer::new().format(credits).as_bytes()]);
+            told.field(name, &[itoa::Buffer::new().format(credits)]);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::told::Told;
+use super::whole_seconds;
 use crate::ledger::Standing;
 use crate::policy::{Denial, Limit, Period, Policy, RateLimit};
 
@@ -21,9 +22,9 @@ const CREDITS: &str = "\"credits\"";
 /// Tells them of a response that passes.
 pub(in crate::gate) fn tell(told: &mut Told, standing: &Standing, rate: Option<RateLimit>) {
     let mut digits = itoa::Buffer::new();
-    told.field("X-Credits-Used", &[digits.format(standing.used.0).as_bytes()]);
+    told.field("X-Credits-Used", &[digits.format(standing.used.0)]);
     if let Some(remaining) = standing.remaining {
-        told.field("X-Credits-Remaining", &[digits.format(remaining.0).as_bytes()]);
+        told.field("X-Credits-Remaining", &[digits.format(remaining.0)]);
     }
     // Passes that were taken just now, by a throttle that was taken away since, are no quota any more.
     let throttle = rate.zip(standing.burst_left).map(|(rate, left)| (rate, left.min(rate.burst)));
@@ -31,25 +32,25 @@ pub(in crate::gate) fn tell(told: &mut Told, standing: &Standing, rate: Option<R
     if throttle.is_none() && credits.is_none() {
         return;
     }
-    told.begin(POLICY);
-    let mut items = Items::of(&mut *told);
-    if let Some((rate, _)) = throttle {
-        items.throttle_policy(rate);
-    }
-    if let Some((limit, _)) = credits {
-        items.credits_policy(limit);
-    }
-    told.end();
-    told.begin(LEFT);
-    let mut items = Items::of(&mut *told);
-    if let Some((_, passes)) = throttle {
-        // A pass comes back within a second at the latest: no rate is below one a second.
-        items.left(THROTTLE, passes.into(), Some(Duration::from_secs(1)));
-    }
-    if let Some((_, remaining)) = credits {
-        items.left(CREDITS, remaining.0, standing.resets_in);
-    }
-    told.end();
+    told.field_by(POLICY, |value| {
+        let mut items = Items::of(value);
+        if let Some((rate, _)) = throttle {
+            items.throttle_policy(rate);
+        }
+        if let Some((limit, _)) = credits {
+            items.credits_policy(limit);
+        }
+    });
+    told.field_by(LEFT, |value| {
+        let mut items = Items::of(value);
+        if let Some((_, passes)) = throttle {
+            // A pass comes back within a second at the latest: no rate is below one a second.
+            items.left(THROTTLE, passes.into(), Some(Duration::from_secs(1)));
+        }
+        if let Some((_, remaining)) = credits {
+            items.left(CREDITS, remaining.0, standing.resets_in);
+        }
+    });
 }
 
 /// The same for a refusal, as far as it is known: the limit that decided, and what is left of it. `cost` is what the
@@ -76,40 +77,23 @@ pub(in crate::gate) fn of_refusal(denial: &Denial, policy: &Policy, cost: u64) -
     told.map(|(name, value)| (HeaderName::from_static(name), value)).collect()
 }
 
-/// Where the text of a field is put together.
-trait Text {
-    fn piece(&mut self, piece: &str);
-}
-
-impl Text for String {
-    fn piece(&mut self, piece: &str) {
-        self.push_str(piece);
-    }
-}
-
-impl Text for Told {
-    fn piece(&mut self, piece: &str) {
-        Told::piece(self, piece.as_bytes());
-    }
-}
-
 /// Items of a list (RFC 9651).
-struct Items<'t, T> {
-    text: &'t mut T,
+struct Items<'t> {
+    text: &'t mut String,
     is_first: bool,
 }
 
-impl<'t, T: Text> Items<'t, T> {
-    fn of(text: &'t mut T) -> Self {
+impl<'t> Items<'t> {
+    fn of(text: &'t mut String) -> Self {
         Self { text, is_first: true }
     }
 
     fn add(&mut self, pieces: &[&str]) {
         if !std::mem::take(&mut self.is_first) {
-            self.text.piece(", ");
+            self.text.push_str(", ");
         }
         for piece in pieces {
-            self.text.piece(piece);
+            self.text.push_str(piece);
         }
     }
 
@@ -134,10 +118,7 @@ impl<'t, T: Text> Items<'t, T> {
     fn left(&mut self, name: &str, left: u64, wait: Option<Duration>) {
         let (mut digits, mut seconds) = (itoa::Buffer::new(), itoa::Buffer::new());
         let (mark, wait) = match wait {
-            Some(wait) => {
-                let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                (";t=", seconds.format(whole.max(1)))
-            }
+            Some(wait) => (";t=", seconds.format(whole_seconds(wait).max(1))),
             None => ("", ""),
         };
         self.add(&[name, ";r=", digits.format(left), mark, wait]);

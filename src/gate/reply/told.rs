@@ -18,33 +18,22 @@ const OURS: [&str; 5] =
 
 /// Fields of a head, each with its line end.
 #[derive(Debug, Default)]
-pub(in crate::gate) struct Told(Vec<u8>);
+pub(in crate::gate) struct Told(String);
 
 impl Told {
     /// Writes a field. The pieces are put together to its value; nothing in them may end a line.
-    pub(in crate::gate) fn field(&mut self, name: &'static str, pieces: &[&[u8]]) {
-        self.begin(name);
-        for piece in pieces {
-            self.piece(piece);
-        }
-        self.end();
+    pub(in crate::gate) fn field(&mut self, name: &'static str, pieces: &[&str]) {
+        self.field_by(name, |value| pieces.iter().for_each(|piece| value.push_str(piece)));
     }
 
-    /// Begins a field whose value comes in pieces.
-    pub(super) fn begin(&mut self, name: &'static str) {
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b": ");
-    }
-
-    /// A piece of a value.
-    pub(super) fn piece(&mut self, piece: &[u8]) {
-        debug_assert!(!piece.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)), "a value ends no line");
-        self.0.extend_from_slice(piece);
-    }
-
-    /// Ends a field.
-    pub(super) fn end(&mut self) {
-        self.0.extend_from_slice(b"\r\n");
+    /// The same, with a value that is written piece by piece.
+    pub(super) fn field_by(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
+        self.0.push_str(name);
+        self.0.push_str(": ");
+        let start = self.0.len();
+        write(&mut self.0);
+        debug_assert!(!self.0.split_at(start).1.contains(['\r', '\n', '\0']), "a value ends no line");
+        self.0.push_str("\r\n");
     }
 
     /// Makes headers of the fields, beside those that are there.
@@ -99,7 +88,7 @@ impl Appendix {
     pub(crate) fn fill_with(&self, fields: &[(&'static str, &str)]) {
         self.fill(|told| {
             for (name, value) in fields {
-                told.field(name, &[value.as_bytes()]);
+                told.field(name, &[value]);
             }
         });
     }
@@ -118,7 +107,7 @@ impl Appendix {
     pub fn take<T>(&self, write: impl FnOnce(&[u8]) -> T) -> T {
         let told = self.told.lock();
         self.filled.store(false, Ordering::Release);
-        write(&told.0)
+        write(told.0.as_bytes())
     }
 }
 
@@ -135,8 +124,8 @@ mod tests {
         response.insert_header("X-Other", "stays").unwrap();
         clear(&mut response);
         let mut told = Told::default();
-        told.field("X-Request-Id", &[b"0", b"1"]);
-        told.field("Vary", &[b"Origin"]);
+        told.field("X-Request-Id", &["0", "1"]);
+        told.field("Vary", &["Origin"]);
         told.put_into(&mut response).unwrap();
         let mut wire = Vec::new();
         response.header_to_h1_wire(&mut wire);
@@ -149,16 +138,16 @@ mod tests {
     #[test]
     fn an_appendix_is_handed_out_once_and_not_after_it_was_withdrawn() {
         let appendix = Appendix::default();
-        let fill = |text: &[u8]| appendix.fill(|told| told.field("A", &[text]));
+        let fill = |text: &str| appendix.fill(|told| told.field("A", &[text]));
         assert!(!appendix.is_filled());
-        fill(b"1");
+        fill("1");
         assert!(appendix.is_filled());
         assert_eq!(appendix.take(<[u8]>::to_vec), b"A: 1\r\n");
         assert!(!appendix.is_filled());
-        fill(b"2");
+        fill("2");
         appendix.withdraw();
         assert!(!appendix.is_filled());
-        fill(b"3");
+        fill("3");
         assert_eq!(appendix.take(<[u8]>::to_vec), b"A: 3\r\n");
     }
 }

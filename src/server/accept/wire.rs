@@ -179,43 +179,32 @@ impl Wire {
     }
 }
 
-/// Writing goes to a part of the value.
-macro_rules! write_to_part {
-    ($type:ty) => {
-        impl AsyncWrite for $type {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bytes: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                self.get_mut().part().poll_write(cx, bytes)
-            }
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().part().poll_write(cx, bytes)
+    }
 
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.get_mut().part().poll_flush(cx)
-            }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().part().poll_flush(cx)
+    }
 
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.get_mut().part().poll_shutdown(cx)
-            }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().part().poll_shutdown(cx)
+    }
 
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                slices: &[io::IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                self.get_mut().part().poll_write_vectored(cx, slices)
-            }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().part().poll_write_vectored(cx, slices)
+    }
 
-            // TCP and rustls do, and so does the buffer in front of them.
-            fn is_write_vectored(&self) -> bool {
-                true
-            }
-        }
-    };
+    // TCP and rustls do, and so does the buffer in front of them.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
 }
-
-write_to_part!(Io);
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -244,7 +233,7 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        if wire.appendix.as_ref().is_some_and(|appendix| appendix.is_filled()) {
+        if wire.long_head.is_some() || wire.appendix.as_ref().is_some_and(|appendix| appendix.is_filled()) {
             // A head stands in the first piece.
             let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
             return Pin::new(wire).poll_write(cx, first);

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 
 use super::passphrase::BadPassphrase;
 use crate::admin::problem::Problem;
+use crate::gate::reply::whole_seconds;
 use crate::store::StoreError;
 
 /// Why somebody was not let in. Its text is for people, and tells nobody which names there are.
@@ -77,7 +78,7 @@ impl From<StoreError> for Refused {
 
 /// A wait, rounded up: `40 seconds`, `2 minutes`.
 fn in_words(wait: Duration) -> String {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let seconds = whole_seconds(wait);
     let (number, unit) = if seconds > 90 { (seconds.div_ceil(60), "minute") } else { (seconds, "second") };
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
