@@ -6,11 +6,12 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, header};
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -19,6 +20,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use crate::config::HostHeader;
 use crate::gate::{Appendix, Gate};
 
+mod direct;
 mod journey;
 mod rewrite;
 mod setup;
@@ -28,6 +30,7 @@ pub use journey::Journey;
 pub use setup::{InForce, Setup};
 pub use upstreams::{Upstream, UpstreamError, Upstreams};
 
+use direct::Way;
 use upstreams::{Again, time_left};
 
 /// Connections that the gate may let go of are no others' to use.
@@ -42,12 +45,16 @@ pub struct Proxy {
     gate: Arc<Gate>,
     setup: InForce,
     leashed: AtomicU64,
+    /// Makes the connections of the direct way.
+    connector: TransportConnector,
 }
 
 impl Proxy {
     /// A proxy over a gate and the setup in force.
     pub fn new(gate: Arc<Gate>, setup: InForce) -> Self {
-        Self { gate, setup, leashed: AtomicU64::new(LEASHED_HTTP2) }
+        // It keeps none itself: each server does.
+        let connector = TransportConnector::new(Some(ConnectorOptions::new(0)));
+        Self { gate, setup, leashed: AtomicU64::new(LEASHED_HTTP2), connector }
     }
 
     /// Which connections a request may share that lets go of its own.
@@ -83,28 +90,22 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
         journey.choose_upstream();
-        let mut peer = journey.take_server(session)?.peer();
-        let upstream = journey.upstream()?.clone();
-        let patience = peer.options.connection_timeout.unwrap_or(CONNECTING);
-        if let Some(connector) = journey.visit.connector(patience) {
-            peer.options.custom_l4 = Some(Arc::new(connector));
-            peer.group_key = self.leashed_group(upstream.settings().http2);
-        } else {
-            // What may become a stream is not bound in all.
-            let began = *journey.bound.get_or_insert_with(Instant::now);
-            if let Some(left) = time_left(upstream.settings(), began) {
-                let left = left.max(Duration::from_millis(1));
-                for timeout in [
-                    &mut peer.options.read_timeout,
-                    &mut peer.options.write_timeout,
-                    &mut peer.options.connection_timeout,
-                    &mut peer.options.total_connection_timeout,
-                ] {
-                    *timeout = timeout.map(|timeout| timeout.min(left));
-                }
-            }
-        }
+        journey.take_server(session)?;
+        let ticket = journey.ticket()?;
+        let patience = ticket.peer().options.connection_timeout.unwrap_or(CONNECTING);
+        let Some(connector) = journey.visit.connector(patience) else {
+            return Ok(Box::new(HttpPeer::clone(&*journey.peer_in_time()?)));
+        };
+        // What may become a stream is not bound in all.
+        let mut peer = HttpPeer::clone(ticket.peer());
+        peer.options.custom_l4 = Some(Arc::new(connector));
+        peer.group_key = self.leashed_group(journey.upstream()?.settings().http2);
         Ok(Box::new(peer))
+    }
+
+    /// A plain request is answered here (`false`); all others go Pingora's way.
+    async fn proxy_upstream_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        Ok(self.go_directly(session, journey).await? == Way::Long)
     }
 
     async fn upstream_request_filter(
