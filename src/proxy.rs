@@ -135,6 +135,10 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.as_downstream().is_upgrade_req() {
+            let unasked = "101 to a request that asked for no upgrade";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
+        }
         let status = response.status.as_u16();
         let Some(upstream) = journey.upstream.clone() else { return Ok(()) };
         if let Some(ticket) = &mut journey.ticket {

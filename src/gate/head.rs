@@ -48,10 +48,23 @@ impl<C: Changes> PlainHead<'_, C> {
         self.write(name.as_str().as_bytes(), value.as_bytes());
     }
 
+    /// Adds the host, where the client's was left out.
+    pub(crate) fn host(&mut self, host: &str) -> pingora::Result<()> {
+        self.write_checked("Host", host.as_bytes())
+    }
+
     /// The whole head.
     pub(crate) fn end(mut self) -> Vec<u8> {
         self.wire.extend_from_slice(b"\r\n");
         self.wire
+    }
+
+    fn write_checked(&mut self, name: &str, value: &[u8]) -> pingora::Result<()> {
+        if !value.iter().all(|byte| is_of_value(*byte)) {
+            return Err(bad_value());
+        }
+        self.write(name.as_bytes(), value);
+        Ok(())
     }
 
     fn write(&mut self, name: &[u8], value: &[u8]) {
@@ -63,13 +76,7 @@ impl<C: Changes> PlainHead<'_, C> {
 
 impl<C: Changes> Fields for PlainHead<'_, C> {
     fn field(&mut self, name: &'static str, value: &[u8]) -> pingora::Result<()> {
-        if !self.changes.leaves_out(name) {
-            if !value.iter().all(|byte| is_of_value(*byte)) {
-                return Err(bad_value());
-            }
-            self.write(name.as_bytes(), value);
-        }
-        Ok(())
+        if self.changes.leaves_out(name) { Ok(()) } else { self.write_checked(name, value) }
     }
 }
 

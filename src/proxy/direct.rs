@@ -8,13 +8,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode, Version, header};
+use http::{HeaderName, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
+use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 use tokio::io::AsyncWriteExt;
 
 use super::upstreams::time_left;
@@ -123,18 +124,14 @@ impl Proxy {
             let is_interim = response.status.is_informational();
             let ended = !is_interim && upstream.is_body_done();
             self.upstream_response_filter(session, &mut response, journey).await?;
-            if response.status == StatusCode::SWITCHING_PROTOCOLS {
-                let unasked = "101 to a request that asked for no upgrade";
-                return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
-            }
             frame(&mut response, ended)?;
             self.response_filter(session, &mut response, journey).await?;
             session.write_response_header(response, ended).await.map_err(Error::into_down)?;
             if is_interim {
                 continue;
             }
-            if !ended {
-                self.hand_on(session, journey, &mut upstream).await?;
+            if !ended && let Err(error) = self.hand_on(session, journey, &mut upstream).await {
+                return Err(break_off(session, error).await);
             }
             break;
         }
@@ -185,8 +182,7 @@ fn end_head(
     host: Option<&str>,
 ) -> Result<()> {
     if let Some(host) = host {
-        let host = host.parse().or_err(ErrorType::InvalidHTTPHeader, "a host that is none")?;
-        head.add(&header::HOST, &host);
+        head.host(host)?;
     }
     for (name, value) in changes.rewrite.iter().flat_map(|rewrite| &rewrite.request.set) {
         head.add(name, value);
@@ -224,6 +220,18 @@ async fn wait(time: Option<Duration>) {
     if let Some(time) = time {
         tokio::time::sleep(time).await;
     }
+}
+
+/// The client gets what came until an error, which is returned.
+async fn break_off(session: &mut Session, error: Box<Error>) -> Box<Error> {
+    if *error.esource() == ErrorSource::Downstream {
+        return error;
+    }
+    let rest = vec![HttpTask::Body(None, false), HttpTask::Failed(error)];
+    let broken = session.as_downstream_mut().response_duplex_vec(rest).await;
+    broken
+        .err()
+        .unwrap_or_else(|| Error::explain(ErrorType::InternalError, "a body broke off without an error"))
 }
 
 /// The client has gone, or says something it should not.
