@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
@@ -71,6 +72,9 @@ impl ProxyHttp for Proxy {
         let setup = self.setup.get();
         Journey::new(self.gate.new_visit_by(setup.rules.clone()), setup)
     }
+
+    /// None: Pingora's own, for compression, is off by default and costs each request some calls all the same.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// What the connection brings along for each of its requests: where fields of response heads go.
     fn on_connection_reuse(

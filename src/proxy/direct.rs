@@ -2,8 +2,7 @@
 //!
 //! Pingora's way through a proxy is made for all that HTTP can be: two tasks in one with channels between them, a copy of
 //! the request, a pool that watches each of its connections. Most requests need none of it. Those that
-//! [`Gate::plain_head`] finds plain go here: their head is written as bytes, the answer is read by Pingora's client session and
-//! goes to the client piece by piece. Nothing is decided here: whose turn it is, what an answer or a failure means, and
+//! [`Gate::plain_head`] finds plain go here: their head is written as bytes, and the answer goes to the client piece by piece. Nothing is decided here: whose turn it is, what an answer or a failure means, and
 //! what is told of it is said by the same methods of the same [`Proxy`]. Whatever is to be tried again goes Pingora's way.
 
 use std::time::Duration;
@@ -12,11 +11,15 @@ use http::{HeaderName, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::HttpTask;
-use pingora::protocols::http::v1::client::HttpSession;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 use tokio::io::AsyncWriteExt;
+
+mod answer;
+mod rewound;
+
+use answer::Answer;
 
 use super::upstreams::time_left;
 use super::{Journey, Proxy};
@@ -110,19 +113,16 @@ impl Proxy {
         peer: &HttpPeer,
     ) -> Result<Option<Stream>> {
         send(&mut stream, head, peer.options.write_timeout).await.map_err(Error::into_up)?;
-        let mut upstream = HttpSession::new(stream);
-        upstream.read_timeout = peer.options.read_timeout;
+        let mut answer = Answer::new(stream, peer.options.read_timeout);
         loop {
-            self.keep_time(journey, &mut upstream);
-            tokio::select! {
+            keep_time(journey, &mut answer);
+            let mut response = tokio::select! {
                 biased;
-                read = upstream.read_response() => read.map_err(Error::into_up)?,
+                read = answer.read_head() => read.map_err(Error::into_up)?,
                 gone = session.as_downstream_mut().read_body_or_idle(true) => return Err(gone_early(gone)),
             };
-            let response = upstream.resp_header().ok_or_else(no_head)?;
-            let mut response = Box::new(response.clone());
             let is_interim = response.status.is_informational();
-            let ended = !is_interim && upstream.is_body_done();
+            let ended = !is_interim && answer.is_ended();
             self.upstream_response_filter(session, &mut response, journey).await?;
             frame(&mut response, ended)?;
             self.response_filter(session, &mut response, journey).await?;
@@ -130,31 +130,25 @@ impl Proxy {
             if is_interim {
                 continue;
             }
-            if !ended && let Err(error) = self.hand_on(session, journey, &mut upstream).await {
+            if !ended && let Err(error) = self.hand_on(session, journey, &mut answer).await {
                 return Err(break_off(session, error).await);
             }
             break;
         }
         session.as_downstream_mut().finish_body().await.map_err(Error::into_down)?;
-        upstream.respect_keepalive();
-        Ok(upstream.reuse().await)
+        Ok(answer.into_stream().await)
     }
 
     /// Hands the body on, piece by piece.
-    async fn hand_on(
-        &self,
-        session: &mut Session,
-        journey: &mut Journey,
-        upstream: &mut HttpSession,
-    ) -> Result<()> {
+    async fn hand_on(&self, session: &mut Session, journey: &mut Journey, answer: &mut Answer) -> Result<()> {
         loop {
-            self.keep_time(journey, upstream);
+            keep_time(journey, answer);
             let mut piece = tokio::select! {
                 biased;
-                read = upstream.read_body_bytes() => read.map_err(Error::into_up)?,
+                read = answer.read_piece() => read.map_err(Error::into_up)?,
                 gone = session.as_downstream_mut().read_body_or_idle(true) => return Err(gone_early(gone)),
             };
-            let ended = upstream.is_body_done();
+            let ended = answer.is_ended();
             wait(self.upstream_response_body_filter(session, &mut piece, ended, journey)?).await;
             wait(self.response_body_filter(session, &mut piece, ended, journey)?).await;
             let piece = piece.unwrap_or_default();
@@ -164,14 +158,13 @@ impl Proxy {
             }
         }
     }
+}
 
-    /// Bounds the next wait for the server by what is left of the request's time in all.
-    fn keep_time(&self, journey: &Journey, upstream: &mut HttpSession) {
-        let (Some(began), Some(of)) = (journey.bound, &journey.upstream) else { return };
-        if let Some(left) = time_left(of.settings(), began) {
-            let left = left.max(Duration::from_millis(1));
-            upstream.read_timeout = upstream.read_timeout.map(|timeout| timeout.min(left));
-        }
+/// Bounds the next wait for the server by what is left of the request's time in all.
+fn keep_time(journey: &Journey, answer: &mut Answer) {
+    let (Some(began), Some(upstream)) = (journey.bound, &journey.upstream) else { return };
+    if let Some(left) = time_left(upstream.settings(), began) {
+        answer.hurry(left.max(Duration::from_millis(1)));
     }
 }
 
@@ -240,9 +233,4 @@ fn gone_early(came: Result<Option<bytes::Bytes>>) -> Box<Error> {
         Err(error) => error.into_down(),
         Ok(_) => Error::explain(ErrorType::ConnectionClosed, "the client's side ended").into_down(),
     }
-}
-
-#[cold]
-fn no_head() -> Box<Error> {
-    Error::explain(ErrorType::InternalError, "a response was read that has no head")
 }
