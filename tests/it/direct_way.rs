@@ -4,6 +4,7 @@
 //! Each row is asked twice: plainly, and with `TE: trailers`, which is for one hop alone and makes a request one that is not
 //! plain.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ struct Both {
     upstream: Upstream,
     gate: Gate,
     token: Token,
+    /// Requests so far.
+    asked: Cell<usize>,
 }
 
 impl Both {
@@ -61,7 +64,12 @@ impl Both {
         let upstream = Upstream::start().await;
         let mut gate = plan(&upstream).start().await;
         let token = gate.token(json!({"datasets": [{"dataset": "CORE/*", "operations": ["read"]}]})).await;
-        Self { upstream, gate, token }
+        Self { upstream, gate, token, asked: Cell::new(0) }
+    }
+
+    async fn ask_plainly(&self, ask: Ask) -> Answer {
+        self.asked.update(|asked| asked + 1);
+        self.gate.ask(ask).await
     }
 
     /// Asks both ways, and finds that nobody can tell.
@@ -69,7 +77,7 @@ impl Both {
         let (mut got, mut answers) = (Vec::new(), Vec::new());
         for ask in [ask.clone(), ask.header("TE", "trailers")] {
             let before = self.upstream.count();
-            answers.push(self.gate.ask(ask).await);
+            answers.push(self.ask_plainly(ask).await);
             got.push(self.upstream.seen()[before..].iter().map(received).collect::<Vec<_>>());
         }
         assert_eq!(got[0], got[1], "{what}: what the upstream got");
@@ -88,10 +96,13 @@ impl Both {
         answers.swap_remove(0)
     }
 
-    /// All that was charged, and nothing else, is counted.
+    /// All that was charged for what was asked, and nothing else, is counted.
     async fn settle(&self) {
+        let requests = self.asked.get();
+        let lines = || self.gate.access_log();
+        wait_for(&format!("{requests} lines"), || async { lines().len() == requests }).await;
         let charged = |line: &Value| line["credits"].as_u64().unwrap();
-        self.gate.wait_used(&self.token, self.gate.access_log().iter().map(charged).sum()).await;
+        self.gate.wait_used(&self.token, lines().iter().map(charged).sum()).await;
     }
 }
 
@@ -298,6 +309,7 @@ impl Both {
         let mut all = Vec::new();
         for ask in [ask.clone(), ask.clone().header("TE", "trailers")] {
             let ask = ask.header("Connection", "close");
+            self.asked.update(|asked| asked + 1);
             let came = tokio::time::timeout(PATIENCE, answers(self.gate.address, &ask)).await;
             all.push(came.unwrap_or_else(|_| panic!("{what}: no answer")));
         }
@@ -332,6 +344,49 @@ async fn long_and_slow_answers_come_whole_either_way() {
         let answer = both.ask(mood, ask).await;
         assert_eq!(answer.status, 200, "{mood}");
     }
+    both.settle().await;
+}
+
+#[tokio::test]
+async fn answers_that_come_a_byte_at_a_time_are_read_either_way() {
+    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    for (what, bytes, _) in ANSWERS.iter().filter(|(_, _, ends)| !ends) {
+        both.upstream.behave(Some(&format!("slow={bytes}")));
+        both.ask_once_each(what, &Ask::get(&both.token.on(DATA))).await;
+    }
+    both.upstream.behave(None);
+    both.ask("then", Ask::get(&both.token.on(DATA))).await;
+    both.settle().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_its_server_closes_while_it_is_idle_costs_nobody_a_request() {
+    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let ask = Ask::get(&both.token.on(DATA));
+    for round in 0..20 {
+        both.upstream.behave(Some("raw-end=HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+        assert_eq!(both.ask_plainly(ask.clone()).await.status, 200, "{round}");
+        both.upstream.behave(None);
+        assert_eq!(both.ask_plainly(ask.clone()).await.status, 200, "{round}");
+    }
+    both.settle().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_lets_go_of_the_upstream_and_pays_nothing() {
+    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let ask = Ask::get(&both.token.on(DATA)).header("X-Test", "hang");
+    for _ in 0..3 {
+        let mut connection = Connection::open(both.gate.address).await;
+        let before = both.upstream.count();
+        connection.write(&ask.to_bytes(both.gate.address)).await.expect("sent");
+        both.asked.update(|asked| asked + 1);
+        wait_for("the upstream to be asked", || async { both.upstream.count() > before }).await;
+        drop(connection);
+    }
+    // The gate writes a request's line once it has let go of it.
+    wait_for("three lines", || async { both.gate.access_log().len() == 3 }).await;
+    assert!(both.gate.access_log().iter().all(|line| line["status"] == 0 && line["credits"] == 0));
     both.settle().await;
 }
 

@@ -230,6 +230,9 @@ fn out_of_turn() -> Box<Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncWriteExt, duplex};
+
     use super::*;
 
     fn plain(text: &str) -> Option<(u16, usize, u64)> {
@@ -281,5 +284,72 @@ mod tests {
         head.header_to_h1_wire(&mut wire);
         assert_eq!(head.get_reason_phrase(), Some("Mine"));
         assert_eq!(wire, b"x-MiXeD: caf\xe9\r\nX-Mixed: 2\r\nContent-Length: 0\r\n");
+    }
+
+    /// What Pingora reads of the same bytes: the head as it would go on, the body, and whether the connection may be used again.
+    async fn read_by_pingora(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>, bool)> {
+        let (ours, mut theirs) = duplex(1 << 16);
+        theirs.write_all(text).await.unwrap();
+        let mut session = HttpSession::new(Box::new(ours));
+        session.read_timeout = Some(Duration::from_millis(50));
+        session.read_response().await.ok()?;
+        let head = session.resp_header()?.clone();
+        let mut body = Vec::new();
+        while let Some(piece) = session.read_body_bytes().await.ok()? {
+            body.extend_from_slice(&piece);
+        }
+        session.respect_keepalive();
+        Some((wire(&head), body, session.reuse().await.is_some()))
+    }
+
+    fn wire(head: &ResponseHeader) -> Vec<u8> {
+        let mut wire = format!("{} {:?}\n", head.status.as_u16(), head.get_reason_phrase()).into_bytes();
+        head.header_to_h1_wire(&mut wire);
+        wire
+    }
+
+    fn field() -> impl Strategy<Value = String> {
+        let name = prop_oneof![
+            4 => "[A-Za-z-]{1,12}",
+            2 => Just("Content-Length".to_owned()),
+            1 => Just("content-length".to_owned()),
+            1 => Just("Connection".to_owned()),
+            1 => Just("Transfer-Encoding".to_owned()),
+            1 => "[ -~]{1,6}",
+        ];
+        let value = prop_oneof![
+            4 => "[ -~]{0,12}",
+            3 => "[0-9]{1,2}",
+            1 => Just("keep-alive".to_owned()),
+            1 => Just("close".to_owned()),
+            1 => Just("chunked".to_owned()),
+            1 => "[\\x00-\\x1f\u{80}-\u{ff}]{1,3}",
+        ];
+        (name, prop_oneof![4 => Just(": "), 1 => Just(":"), 1 => Just(" :")], value)
+            .prop_map(|(name, colon, value)| format!("{name}{colon}{value}\r\n"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn what_is_plain_reads_the_same_through_pingora(
+            version in prop_oneof![6 => Just("HTTP/1.1"), 1 => Just("HTTP/1.0"), 1 => Just("HTTP/2")],
+            status in prop_oneof![4 => Just("200 OK".to_owned()), 2 => "[1-6][0-9]{2} [A-Za-z]{0,5}", 1 => "[0-9]{1,4}"],
+            fields in prop::collection::vec(field(), 0..5),
+            length in prop_oneof![4 => (0usize..6).prop_map(Some), 1 => Just(None)],
+            body in "[ -~]{0,6}",
+        ) {
+            let length = length.map_or_else(String::new, |length| format!("Content-Length: {length}\r\n"));
+            let text = format!("{version} {status}\r\n{}{length}\r\n{body}", fields.concat());
+            if let Some((head, read, whole)) = parse(&Bytes::from(text.clone())) {
+                // What is still to come does come.
+                let rest = "x".repeat(usize::try_from(whole).unwrap() - read.len());
+                let all = [text.as_bytes(), rest.as_bytes()].concat();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let same = runtime.block_on(read_by_pingora(&all));
+                let body = [&read, rest.as_bytes()].concat();
+                prop_assert_eq!(same, Some((wire(&head), body, true)), "{:?}", text);
+            }
+        }
     }
 }
