@@ -86,6 +86,7 @@ fn is_of_value(byte: u8) -> bool {
 }
 
 #[cold]
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed")]
 fn bad_value() -> Box<pingora::Error> {
     pingora::Error::explain(
         pingora::ErrorType::InvalidHTTPHeader,
@@ -140,7 +141,6 @@ impl Gate {
     /// What the upstream gets of a plain request, but for what [`Gate::end_plain_head`] adds once its server is chosen.
     /// `None`: it is not plain, or was not let through.
     pub(crate) fn plain_head<'c, C: Changes>(
-        &self,
         session: &Session,
         visit: &Visit,
         changes: &'c C,

@@ -70,7 +70,7 @@ impl Proxy {
         let host = rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
         let by_server = upstream.settings().host == HostHeader::Server;
         let changes = OwnChanges { rewrite: rewrite.as_deref(), own_host: host.is_some() || by_server };
-        let Some(mut head) = self.gate.plain_head(session, &journey.visit, &changes) else {
+        let Some(mut head) = Gate::plain_head(session, &journey.visit, &changes) else {
             return Ok(Way::Long);
         };
         journey.take_server(session)?;
@@ -228,6 +228,7 @@ async fn break_off(session: &mut Session, error: Box<Error>) -> Box<Error> {
 }
 
 /// The client has gone, or says something it should not.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed")]
 fn gone_early(came: Result<Option<bytes::Bytes>>) -> Box<Error> {
     match came {
         Err(error) => error.into_down(),

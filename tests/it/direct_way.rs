@@ -108,7 +108,7 @@ impl Both {
 
 #[tokio::test]
 async fn what_goes_to_the_upstream_is_the_same_either_way() {
-    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let both = Both::start(Plan::new).await;
     let plain = Ask::get(&both.token.on(DATA));
     both.ask("plain", plain.clone()).await;
     both.ask("again", plain.clone()).await;
@@ -287,7 +287,7 @@ const ANSWERS: &[(&str, &str, bool)] = &[
 
 #[tokio::test]
 async fn what_an_upstream_answers_is_told_the_same_either_way() {
-    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let both = Both::start(Plan::new).await;
     let ask = Ask::get(&both.token.on(DATA));
     for (what, bytes, ends) in ANSWERS {
         let name = if *ends { "raw-end" } else { "raw" };
@@ -338,7 +338,7 @@ async fn answers(address: SocketAddr, ask: &Ask) -> Vec<String> {
 
 #[tokio::test]
 async fn long_and_slow_answers_come_whole_either_way() {
-    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let both = Both::start(Plan::new).await;
     for mood in ["bytes=3000000", "bytes=1461", "json=20000", "lines=500", "events=20", "ticks=10"] {
         let ask = Ask::get(&both.token.on(DATA)).header("X-Test", mood);
         let answer = both.ask(mood, ask).await;
@@ -349,7 +349,7 @@ async fn long_and_slow_answers_come_whole_either_way() {
 
 #[tokio::test]
 async fn answers_that_come_a_byte_at_a_time_are_read_either_way() {
-    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let both = Both::start(Plan::new).await;
     for (what, bytes, _) in ANSWERS.iter().filter(|(_, _, ends)| !ends) {
         both.upstream.behave(Some(&format!("slow={bytes}")));
         both.ask_once_each(what, &Ask::get(&both.token.on(DATA))).await;
@@ -361,7 +361,7 @@ async fn answers_that_come_a_byte_at_a_time_are_read_either_way() {
 
 #[tokio::test]
 async fn a_connection_that_its_server_closes_while_it_is_idle_costs_nobody_a_request() {
-    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let both = Both::start(Plan::new).await;
     let ask = Ask::get(&both.token.on(DATA));
     for round in 0..20 {
         both.upstream.behave(Some("raw-end=HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
@@ -374,7 +374,7 @@ async fn a_connection_that_its_server_closes_while_it_is_idle_costs_nobody_a_req
 
 #[tokio::test]
 async fn a_client_that_leaves_lets_go_of_the_upstream_and_pays_nothing() {
-    let both = Both::start(|upstream| Plan::new(upstream)).await;
+    let both = Both::start(Plan::new).await;
     let ask = Ask::get(&both.token.on(DATA)).header("X-Test", "hang");
     for _ in 0..3 {
         let mut connection = Connection::open(both.gate.address).await;

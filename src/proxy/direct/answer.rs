@@ -196,10 +196,10 @@ fn parse(first: &Bytes) -> Option<(Box<ResponseHeader>, Bytes, u64)> {
     let mut body = None;
     for field in &*parsed.headers {
         match field.name.len() {
-            14 if field.name.eq_ignore_ascii_case("content-length") => {
-                if body.replace(parse_length(field.value)?).is_some() {
-                    return None;
-                }
+            14 if field.name.eq_ignore_ascii_case("content-length")
+                && body.replace(parse_length(field.value)?).is_some() =>
+            {
+                return None;
             }
             17 if field.name.eq_ignore_ascii_case("transfer-encoding") => return None,
             10 if field.name.eq_ignore_ascii_case("connection")
@@ -224,6 +224,7 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 }
 
 #[cold]
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed")]
 fn out_of_turn() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "an answer was read out of turn")
 }
@@ -235,15 +236,18 @@ mod tests {
 
     use super::*;
 
-    fn plain(text: &str) -> Option<(u16, usize, u64)> {
+    /// The status, how many bytes of the body are here, and how many there are.
+    type Read = (u16, usize, u64);
+
+    fn plain(text: &str) -> Option<Read> {
         let parsed = parse(&Bytes::copy_from_slice(text.as_bytes()));
         parsed.map(|(head, read, body)| (head.status.as_u16(), read.len(), body))
     }
 
     #[test]
     fn only_what_leaves_no_doubt_is_plain() {
-        // (text, (status, bytes of the body that are here, all of them))
-        let table: &[(&str, Option<(u16, usize, u64)>)] = &[
+        // The text, and how it is read.
+        let table: &[(&str, Option<Read>)] = &[
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Some((200, 2, 2))),
             ("HTTP/1.1 404 Not\r\ncontent-length: 0\r\n\r\n", Some((404, 0, 0))),
             ("HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 9\r\n\r\nok", Some((200, 2, 9))),
