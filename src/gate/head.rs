@@ -25,17 +25,6 @@ pub(crate) trait Changes {
     fn leaves_out(&self, name: &str) -> bool;
 }
 
-/// Changes nothing.
-impl Changes for () {
-    fn target(&self, _judged: &str) -> Option<String> {
-        None
-    }
-
-    fn leaves_out(&self, _name: &str) -> bool {
-        false
-    }
-}
-
 /// A head that is being written.
 pub(crate) struct PlainHead<'c, C> {
     wire: Vec<u8>,

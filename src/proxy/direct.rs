@@ -2,8 +2,10 @@
 //!
 //! Pingora's way through a proxy is made for all that HTTP can be: two tasks in one with channels between them, a copy of
 //! the request, a pool that watches each of its connections. Most requests need none of it. Those that
-//! [`Gate::plain_head`] finds plain go here: their head is written as bytes, and the answer goes to the client piece by piece. Nothing is decided here: whose turn it is, what an answer or a failure means, and
-//! what is told of it is said by the same methods of the same [`Proxy`]. Whatever is to be tried again goes Pingora's way.
+//! [`Gate::plain_head`] finds plain go here: their head is written as bytes, and the answer goes to the client piece by
+//! piece. Nothing is decided here: whose turn it is, what an answer or a failure means, and what is told of it is said by
+//! the same methods of the same [`Proxy`], in the order in which Pingora calls them. Whatever is to be tried again goes
+//! Pingora's way.
 
 use std::time::Duration;
 
