@@ -74,8 +74,9 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Signed
     let kinds = [Beside::Nothing, Beside::Unsigned, Beside::Signed];
     let mut cells = [Vec::new(), Vec::new(), Vec::new()];
     // As many as one run asks for.
-    let ready = plan.signed_rate * (plan.warm + plan.window).as_secs_f64() * 1.1;
-    let ready = ready.ceil() as usize;
+    let millis = (plan.warm + plan.window).as_millis();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, and never negative")]
+    let ready = plan.signed_rate as usize * usize::try_from(millis)? * 11 / 10_000;
     for round in 0..plan.rounds {
         for (kind, cells) in kinds.into_iter().zip(&mut cells) {
             let requests = match kind {

@@ -173,13 +173,13 @@ impl Meter {
             Poll::Ready(passed) => Poll::Ready(Some(passed)),
             Poll::Pending => Poll::Ready(None),
         });
-        let (burst_left, (mut claim, lease, mut standing)) = match at_once.await {
-            Some(passed) => (passed?, self.claim(policy, pool, cost).await?),
-            None => {
-                let (passed, claimed) = tokio::join!(pass, self.claim(policy, pool, cost));
-                (passed?, claimed?)
-            }
+        let (burst_left, claimed) = if let Some(passed) = at_once.await {
+            (passed?, self.claim(policy, pool, cost).await?)
+        } else {
+            let (passed, claimed) = tokio::join!(pass, self.claim(policy, pool, cost));
+            (passed?, claimed?)
         };
+        let (mut claim, lease, mut standing) = claimed;
         standing.burst_left = burst_left;
         let dataset = dataset.map(|id| id.as_str().to_ascii_uppercase()).unwrap_or_default();
         let cell = claim.slot.cell(&self.journal, lease, &dataset, operation);
