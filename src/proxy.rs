@@ -6,12 +6,14 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, header};
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
@@ -19,6 +21,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use crate::config::HostHeader;
 use crate::gate::{Appendix, Gate};
 
+mod direct;
 mod journey;
 mod rewrite;
 mod setup;
@@ -28,6 +31,7 @@ pub use journey::Journey;
 pub use setup::{InForce, Setup};
 pub use upstreams::{Upstream, UpstreamError, Upstreams};
 
+use direct::Way;
 use upstreams::{Again, time_left};
 
 /// Connections that the gate may let go of are no others' to use.
@@ -42,12 +46,16 @@ pub struct Proxy {
     gate: Arc<Gate>,
     setup: InForce,
     leashed: AtomicU64,
+    /// Makes the connections of the direct way.
+    connector: TransportConnector,
 }
 
 impl Proxy {
     /// A proxy over a gate and the setup in force.
     pub fn new(gate: Arc<Gate>, setup: InForce) -> Self {
-        Self { gate, setup, leashed: AtomicU64::new(LEASHED_HTTP2) }
+        // It keeps none itself: each server does.
+        let connector = TransportConnector::new(Some(ConnectorOptions::new(0)));
+        Self { gate, setup, leashed: AtomicU64::new(LEASHED_HTTP2), connector }
     }
 
     /// Which connections a request may share that lets go of its own.
@@ -64,6 +72,9 @@ impl ProxyHttp for Proxy {
         let setup = self.setup.get();
         Journey::new(self.gate.new_visit_by(setup.rules.clone()), setup)
     }
+
+    /// None: Pingora's own, for compression, is off by default and costs each request some calls all the same.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// What the connection brings along for each of its requests: where fields of response heads go.
     fn on_connection_reuse(
@@ -83,28 +94,22 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
         journey.choose_upstream();
-        let mut peer = journey.take_server(session)?.peer();
-        let upstream = journey.upstream()?.clone();
-        let patience = peer.options.connection_timeout.unwrap_or(CONNECTING);
-        if let Some(connector) = journey.visit.connector(patience) {
-            peer.options.custom_l4 = Some(Arc::new(connector));
-            peer.group_key = self.leashed_group(upstream.settings().http2);
-        } else {
-            // What may become a stream is not bound in all.
-            let began = *journey.bound.get_or_insert_with(Instant::now);
-            if let Some(left) = time_left(upstream.settings(), began) {
-                let left = left.max(Duration::from_millis(1));
-                for timeout in [
-                    &mut peer.options.read_timeout,
-                    &mut peer.options.write_timeout,
-                    &mut peer.options.connection_timeout,
-                    &mut peer.options.total_connection_timeout,
-                ] {
-                    *timeout = timeout.map(|timeout| timeout.min(left));
-                }
-            }
-        }
+        journey.take_server(session)?;
+        let ticket = journey.ticket()?;
+        let patience = ticket.peer().options.connection_timeout.unwrap_or(CONNECTING);
+        let Some(connector) = journey.visit.connector(patience) else {
+            return Ok(Box::new(HttpPeer::clone(&*journey.peer_in_time()?)));
+        };
+        // What may become a stream is not bound in all.
+        let mut peer = HttpPeer::clone(ticket.peer());
+        peer.options.custom_l4 = Some(Arc::new(connector));
+        peer.group_key = self.leashed_group(journey.upstream()?.settings().http2);
         Ok(Box::new(peer))
+    }
+
+    /// A plain request is answered here (`false`); all others go Pingora's way.
+    async fn proxy_upstream_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        Ok(self.go_directly(session, journey).await? == Way::Long)
     }
 
     async fn upstream_request_filter(
@@ -133,6 +138,10 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.as_downstream().is_upgrade_req() {
+            let unasked = "101 to a request that asked for no upgrade";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
         }
         let status = response.status.as_u16();
         let Some(upstream) = journey.upstream.clone() else { return Ok(()) };

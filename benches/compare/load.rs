@@ -25,6 +25,8 @@ pub(crate) struct Requests {
     tokens: Arc<Vec<String>>,
     order: Order,
     signer: Option<Signer>,
+    /// The first ones, signed before the clock runs.
+    ready: Vec<Vec<u8>>,
 }
 
 /// Which token a request carries.
@@ -44,17 +46,23 @@ impl Requests {
                      Accept: application/json\r\nOrigin: https://www.example.com\r\n\
                      Referer: https://www.example.com/app\r\n\r\n";
         let (before, after) = (before.into_bytes(), after.as_bytes().to_vec());
-        Self { before, after, tokens, order, signer: None }
+        Self { before, after, tokens, order, signer: None, ready: Vec::new() }
     }
 
     /// The same with one token, each signed anew with the account's secret. `run` tells those of one run from those of
-    /// the next.
-    pub(crate) fn signed(bytes: usize, token: &str, run: usize) -> anyhow::Result<Self> {
+    /// the next. The first `ready` of them are signed now: who signs them later takes the cores from the gate.
+    pub(crate) fn signed(bytes: usize, token: &str, run: usize, ready: usize) -> anyhow::Result<Self> {
         let signer = Signer {
             target: format!("/v1/data/MY/CARS/{bytes}?token={token}&run={run}&number="),
             secret: SigningSecret::of_token(&Token::parse(SECRET.as_bytes()).context("no token")?),
         };
-        Ok(Self { signer: Some(signer), ..Self::one(bytes, token) })
+        let mut requests = Self { signer: Some(signer), ..Self::one(bytes, token) };
+        for number in 0..ready {
+            let mut request = Vec::new();
+            requests.write(number, &mut request);
+            requests.ready.push(request);
+        }
+        Ok(requests)
     }
 
     /// The same with one token, for a body of `bytes` on another route.
@@ -76,6 +84,10 @@ impl Requests {
         };
         let Some(token) = token else { return false };
         into.clear();
+        if let Some(ready) = self.ready.get(number) {
+            into.extend_from_slice(ready);
+            return true;
+        }
         if let Some(signer) = &self.signer {
             return signer.write(token, number, &self.after, into);
         }

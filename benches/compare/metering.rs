@@ -3,6 +3,8 @@
 //! The same body, the same gate, one run; routes take turns, so that a slow moment hits all. One worker thread and few
 //! connections: it is processor time for each response that is compared, not how many there are.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use serde::Serialize;
 
@@ -15,8 +17,11 @@ use super::subjects::Tollgate;
 /// The body, a JSON array of small records, in bytes.
 const BODY: usize = 1_000_000;
 const CONNECTIONS: usize = 4;
-/// Windows of each route in each round of the plan: processor time of large bodies varies more than that of small ones.
-const WINDOWS: usize = 3;
+/// Windows of each route in each round of the plan. They are short and many: the machine has slow and fast seconds, and what is
+/// compared shall fall into one of them.
+const WINDOWS: usize = 12;
+/// How long a load runs before each of them, and how long it is.
+const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 
 const ROUTES: &str = r#"  - {path: "/flat/**", upstream: datasets, access: core, credits: 1}
   - {path: "/kilobytes/**", upstream: datasets, access: core, credits: 1, per_kilobyte: 1}
@@ -61,7 +66,7 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Meteri
         for ((route, _), (cpu, rate)) in routes.iter().zip(&mut found) {
             let requests = Requests::on(route, BODY, &token);
             let (sample, before, after) = load
-                .run(requests, (plan.warm, plan.window), || node.process.cpu())
+                .run(requests, TIMES, || node.process.cpu())
                 .with_context(|| format!("the route {route}"))?;
             ensure!(sample.requests > 0 && sample.refused == 0, "{route}: {} refused", sample.refused);
             if window > 0 {

@@ -94,7 +94,7 @@ impl Plan {
             rounds: number("BENCH_ROUNDS", pick(2, 5))?,
             threads: number("BENCH_THREADS", cores)?,
             connections: 32,
-            warm: millis(200, 300),
+            warm: millis(200, 1000),
             window: millis(600, 1500),
             rate: number("BENCH_RATE", 2000)? as f64,
             bodies: vec![400, 1100, 16_384, 262_144],

@@ -73,12 +73,16 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Signed
     admin.edit(&signed.id, &json!({"signed_requests": true}))?;
     let kinds = [Beside::Nothing, Beside::Unsigned, Beside::Signed];
     let mut cells = [Vec::new(), Vec::new(), Vec::new()];
+    // As many as one run asks for.
+    let millis = (plan.warm + plan.window).as_millis();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, and never negative")]
+    let ready = plan.signed_rate as usize * usize::try_from(millis)? * 11 / 10_000;
     for round in 0..plan.rounds {
         for (kind, cells) in kinds.into_iter().zip(&mut cells) {
             let requests = match kind {
                 Beside::Nothing => None,
                 Beside::Unsigned => Some(Requests::one(BODY, &plain)),
-                Beside::Signed => Some(Requests::signed(BODY, &signed.token, round)?),
+                Beside::Signed => Some(Requests::signed(BODY, &signed.token, round, ready)?),
             };
             cells.push(measure_one(plan, &redis, &node, Requests::one(BODY, &plain), requests)?);
         }

@@ -33,6 +33,10 @@ impl<S> Ahead<S> {
         &self.rest
     }
 
+    pub(crate) fn into_inner(self) -> S {
+        self.rest
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut S {
         &mut self.rest
     }

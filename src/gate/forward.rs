@@ -54,7 +54,7 @@ const REMOVED_PREFIXES: &[&str] = &["x-tollgate", "x-forwarded"];
 const LOOK_ALIKES: &[&str] =
     &["content_length", "transfer_encoding", "proxy_connection", "keep_alive", "http2_settings"];
 
-fn is_removed(name: &HeaderName) -> bool {
+pub(super) fn is_removed(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     if memchr::memchr(b'_', name).is_some()
         && LOOK_ALIKES.iter().any(|alike| is_alike(name, alike.as_bytes()))
@@ -86,8 +86,7 @@ pub(super) fn strip(upstream: &mut RequestHeader) -> pingora::Result<()> {
             upstream.remove_header(name);
         }
     }
-    let tainted =
-        |value: &HeaderValue| contains_token(value.as_bytes()) || holds_encoded_token(value.as_bytes());
+    let tainted = |value: &HeaderValue| is_tainted(value.as_bytes());
     if !upstream.headers.values().any(tainted) {
         return Ok(());
     }
@@ -115,11 +114,19 @@ pub(super) fn strip(upstream: &mut RequestHeader) -> pingora::Result<()> {
     Ok(())
 }
 
+/// What may make of a body less than the whole, or something that cannot be read.
+pub(super) const PARTIAL: [HeaderName; 3] = [header::ACCEPT_ENCODING, header::RANGE, header::IF_RANGE];
+
 /// Asks for the whole body, uncompressed: something in it is to be counted, or it is cut where the credits end.
 pub(super) fn ask_whole(upstream: &mut RequestHeader) {
-    for name in [header::ACCEPT_ENCODING, header::RANGE, header::IF_RANGE] {
+    for name in PARTIAL {
         upstream.remove_header(&name);
     }
+}
+
+/// Whether a token stands in a value, plain or in percent-encoding.
+pub(super) fn is_tainted(value: &[u8]) -> bool {
+    contains_token(value) || holds_encoded_token(value)
 }
 
 fn holds_encoded_token(value: &[u8]) -> bool {
@@ -154,16 +161,28 @@ pub(super) struct Sender<'a> {
     pub(super) request_id: &'a str,
 }
 
+/// Where the gate writes fields of its own; each takes the place of what stood there by that name.
+pub(super) trait Fields {
+    /// Writes one.
+    fn field(&mut self, name: &'static str, value: &[u8]) -> pingora::Result<()>;
+}
+
+impl Fields for RequestHeader {
+    fn field(&mut self, name: &'static str, value: &[u8]) -> pingora::Result<()> {
+        self.insert_header(name, value)
+    }
+}
+
 /// Says who the request is from.
-pub(super) fn introduce(upstream: &mut RequestHeader, sender: &Sender<'_>) -> pingora::Result<()> {
-    upstream.insert_header("X-Tollgate-Token-Id", sender.token.as_str())?;
-    upstream.insert_header("X-Tollgate-Account", sender.account.as_str())?;
-    upstream.insert_header("X-Request-Id", sender.request_id)
+pub(super) fn introduce(upstream: &mut impl Fields, sender: &Sender<'_>) -> pingora::Result<()> {
+    upstream.field("X-Tollgate-Token-Id", sender.token.as_str().as_bytes())?;
+    upstream.field("X-Tollgate-Account", sender.account.as_str().as_bytes())?;
+    upstream.field("X-Request-Id", sender.request_id.as_bytes())
 }
 
 /// Says which client and which host the request was for. Entries of trusted proxies are kept, others are not.
 pub(super) fn trace(
-    upstream: &mut RequestHeader,
+    upstream: &mut impl Fields,
     request: &Request<'_>,
     trusted: bool,
     how: Forwarded,
@@ -196,12 +215,9 @@ pub(super) fn trace(
             }
         }
         write_address(&mut chain, peer);
-        upstream.insert_header("X-Forwarded-For", chain)?;
-        upstream.insert_header("X-Forwarded-Host", kept("x-forwarded-host").unwrap_or(host))?;
-        match kept("x-forwarded-proto") {
-            Some(proto) => upstream.insert_header("X-Forwarded-Proto", proto)?,
-            None => upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme))?,
-        }
+        upstream.field("X-Forwarded-For", &chain)?;
+        upstream.field("X-Forwarded-Host", kept("x-forwarded-host").unwrap_or(host).as_bytes())?;
+        upstream.field("X-Forwarded-Proto", kept("x-forwarded-proto").unwrap_or(scheme).as_bytes())?;
     }
     if matches!(how, Forwarded::Rfc7239 | Forwarded::Both) {
         let node = match peer {
@@ -214,7 +230,7 @@ pub(super) fn trace(
             earlier.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
         let quoted = host.replace(['"', '\\'], "");
         chain.push(format!("for={node};host=\"{quoted}\";proto={scheme}"));
-        upstream.insert_header(header::FORWARDED, chain.join(", "))?;
+        upstream.field("Forwarded", chain.join(", ").as_bytes())?;
     }
     Ok(())
 }

@@ -8,9 +8,12 @@
 //! the response began well, given back otherwise, also when it is merely dropped (client gone, panic, shutdown).
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::BuildHasher;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -149,7 +152,9 @@ impl Meter {
         Ok(self.keys.lock().open(key, self.now())?)
     }
 
-    /// Takes what a request costs: throttle first, then credits.
+    /// Takes what a request costs: throttle first, then credits. Where the store has to be asked for a pass, it is asked
+    /// for credits that are missing at the same time; the throttle has the first word all the same, and what a request has taken that
+    /// is not let by goes back.
     pub(super) async fn take(
         self: &Arc<Self>,
         policy: &Policy,
@@ -158,20 +163,42 @@ impl Meter {
         dataset: Option<&DatasetId>,
         operation: Operation,
     ) -> Result<(Claim, Standing), Denial> {
-        let burst_left = match policy.rate_limit {
-            Some(rate) => Some(self.throttle.pass(policy, rate).await?),
-            None => None,
+        let mut pass = pin!(async {
+            match policy.rate_limit {
+                Some(rate) => self.throttle.pass(policy, rate).await.map(Some),
+                None => Ok(None),
+            }
+        });
+        let at_once = poll_fn(|cx| match pass.as_mut().poll(cx) {
+            Poll::Ready(passed) => Poll::Ready(Some(passed)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        let (burst_left, claimed) = if let Some(passed) = at_once.await {
+            (passed?, self.claim(policy, pool, cost).await?)
+        } else {
+            let (passed, claimed) = tokio::join!(pass, self.claim(policy, pool, cost));
+            (passed?, claimed?)
         };
-        let slot = self.slot(policy, pool);
-        let cost = cost.0;
-        let (lease, mut standing) = self.draw(&slot, cost).await?;
+        let (mut claim, lease, mut standing) = claimed;
         standing.burst_left = burst_left;
         let dataset = dataset.map(|id| id.as_str().to_ascii_uppercase()).unwrap_or_default();
-        let cell = slot.cell(&self.journal, lease, &dataset, operation);
-        let mut claim = Claim { meter: self.clone(), slot, lease: Some(lease), cost, cell: None };
+        let cell = claim.slot.cell(&self.journal, lease, &dataset, operation);
         // What cannot be written down is not served: dropping the claim gives the credits back.
         claim.cell = Some(cell.ok_or(Denial::StoreUnavailable)?);
         Ok((claim, standing))
+    }
+
+    /// Draws credits, and from which lease.
+    async fn claim(
+        self: &Arc<Self>,
+        policy: &Policy,
+        pool: Pool,
+        cost: Credits,
+    ) -> Result<(Claim, Ulid, Standing), Denial> {
+        let slot = self.slot(policy, pool);
+        let (lease, standing) = self.draw(&slot, cost.0).await?;
+        let claim = Claim { meter: self.clone(), slot, lease: Some(lease), cost: cost.0, cell: None };
+        Ok((claim, lease, standing))
     }
 
     async fn draw(self: &Arc<Self>, slot: &Arc<PurseSlot>, cost: u64) -> Result<(Ulid, Standing), Denial> {

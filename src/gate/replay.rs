@@ -188,7 +188,7 @@ impl Flight {
                     let sightings = batch.iter().map(|check| check.sighting).collect();
                     let answers = (self.replay.ask)(first.account.clone(), sightings).await;
                     let (shared, full) = (batch.len() > 1, batch.len() == BATCH);
-                    answer(batch, answers);
+                    answer(batch, answers).await;
                     if shared && !full {
                         tokio::time::sleep(self.replay.gather).await;
                     }
@@ -217,15 +217,17 @@ impl Drop for Flight {
     }
 }
 
-fn answer(batch: Vec<Check>, answers: Result<Vec<Remembered>, Denial>) {
-    match answers {
+/// Tells each check its answer. In turn with whatever else is to be done: requests that went on all at once would stand before
+/// those that come just now, which know nothing of signatures.
+async fn answer(batch: Vec<Check>, answers: Result<Vec<Remembered>, Denial>) {
+    let answers = match answers {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(denial) => vec![Err(denial); batch.len()],
+    };
+    for (check, answer) in batch.into_iter().zip(answers) {
         // Whoever has left misses the answer.
-        Ok(answers) => batch.into_iter().zip(answers).for_each(|(check, answer)| {
-            let _ = check.answer.send(Ok(answer));
-        }),
-        Err(denial) => batch.into_iter().for_each(|check| {
-            let _ = check.answer.send(Err(denial.clone()));
-        }),
+        let _ = check.answer.send(answer);
+        tokio::task::yield_now().await;
     }
 }
 

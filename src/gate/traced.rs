@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -109,17 +109,23 @@ impl Traced {
 
     /// Tells the upstream which trace this is, in place of whatever the client said.
     pub(super) fn tell(&mut self, upstream: &mut RequestHeader) -> pingora::Result<()> {
+        upstream.remove_header(&TRACESTATE);
+        for (name, value) in self.fields() {
+            upstream.insert_header(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// The fields that tell it.
+    pub(super) fn fields(&mut self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
         if self.tries.is_empty() {
             // A proxy that does not say which server it chose.
             self.begin_try(None, Instant::now());
         }
-        let Some(last) = self.tries.last() else { return Ok(()) };
-        upstream.remove_header(&TRACESTATE);
-        upstream.insert_header(TRACEPARENT, self.context.told(last.span).to_header())?;
-        match &self.context.state {
-            Some(state) => upstream.insert_header(TRACESTATE, state.clone()),
-            None => Ok(()),
-        }
+        let parent = self.tries.last().map(|last| self.context.told(last.span).to_header());
+        let parent = parent.and_then(|parent| HeaderValue::from_str(&parent).ok());
+        let state = self.context.state.clone();
+        parent.map(|parent| (TRACEPARENT, parent)).into_iter().chain(state.map(|state| (TRACESTATE, state)))
     }
 }
 

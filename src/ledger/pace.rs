@@ -12,8 +12,16 @@ use jiff::Timestamp;
 use super::throttle::{Cell, NoPass, admit_ahead, remaining};
 use crate::policy::RateLimit;
 
-/// The longest that a pass taken ahead may be held: 100 ms of the rate at most are taken at once (`ledger.md`).
-pub const LONGEST_HOLD: Duration = Duration::from_millis(100);
+/// How long a pass taken ahead may be held, at least and at most.
+const HOLDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(200));
+
+/// How long a pass taken ahead may be held: a fifth of the time in which the burst fills up, within [100 ms, 200 ms]. A batch is cut
+/// from a burst that is smaller by what the rate gives in that time, so where bursts are short, holds are. The longer the
+/// hold, the fewer calls; a batch is never more than 100 ms of the rate (`ledger.md`).
+pub fn hold(rate: RateLimit) -> Duration {
+    let fifth = u64::from(rate.burst) * 200_000 / u64::from(rate.requests_per_second.max(1));
+    Duration::from_micros(fifth).clamp(HOLDS.0, HOLDS.1)
+}
 
 /// Passes of a throttle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +41,9 @@ pub fn take_passes(cell: Cell, rate: RateLimit, want: u32, now: Timestamp) -> Re
     let first = admit_ahead(cell, rate, Duration::ZERO, now)
         .map_err(|retry_after| NoPass::of(cell, rate, now, retry_after))?;
     let most = want.min(rate.requests_per_second / 10).max(1);
-    let mut passes = Passes { cell: first, count: 1, hold: LONGEST_HOLD, remaining: 0 };
+    let mut passes = Passes { cell: first, count: 1, hold: hold(rate), remaining: 0 };
     while passes.count < most {
-        let Ok(next) = admit_ahead(passes.cell, rate, LONGEST_HOLD, now) else { break };
+        let Ok(next) = admit_ahead(passes.cell, rate, passes.hold, now) else { break };
         passes.cell = next;
         passes.count += 1;
     }
@@ -80,6 +88,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hold_is_short_where_the_burst_is() {
+        let table = [(100, 1, 100), (100, 49, 100), (100, 75, 150), (100, 100, 200), (1, 1_000_000, 200)];
+        for (requests_per_second, burst, millis) in table {
+            let rate = RateLimit { requests_per_second, burst };
+            assert_eq!(hold(rate), Duration::from_millis(millis), "{burst} of {requests_per_second}");
+        }
+    }
+
+    #[test]
     fn a_batch_tells_what_is_left_of_the_burst() {
         let rate = RateLimit { requests_per_second: 10, burst: 10 };
         let mut cell = Cell::default();
@@ -92,7 +109,7 @@ mod tests {
         // A batch counts as if it came when its hold ends: what is told is less than what is free, never more.
         let rate = RateLimit { requests_per_second: 1_000, burst: 1_000 };
         let batch = take_passes(Cell::default(), rate, 100, at(0)).unwrap();
-        assert_eq!((batch.count, batch.remaining), (100, 801));
+        assert_eq!((batch.count, batch.remaining), (100, 701));
     }
 
     #[test]
@@ -156,12 +173,13 @@ mod tests {
             )
         ) {
             let rate = RateLimit { requests_per_second: per_second, burst };
-            let hold = i64::try_from(LONGEST_HOLD.as_micros()).unwrap();
+            let longest = hold(rate);
+            let hold = i64::try_from(longest.as_micros()).unwrap();
             let (mut cell, mut now, mut uses) = (Cell::default(), 0, Vec::new());
             for (gap, want, late) in calls {
                 now += gap;
                 let Ok(passes) = take_passes(cell, rate, want, at(now)) else { continue };
-                prop_assert!(passes.count >= 1 && passes.count <= want && passes.hold == LONGEST_HOLD);
+                prop_assert!(passes.count >= 1 && passes.count <= want && passes.hold == longest);
                 cell = passes.cell;
                 uses.push(now);
                 uses.extend(late.iter().take(passes.count as usize - 1).map(|late| now + hold * late / 100));

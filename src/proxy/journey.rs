@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use super::Setup;
-use super::upstreams::{NoServer, Slot, Ticket, Upstream};
+use super::upstreams::{NoServer, Slot, Ticket, Upstream, time_left};
 use crate::config::HashBy;
 use crate::gate::{UPSTREAM_BUSY, UPSTREAM_RESTING, Visit};
 use crate::policy::query;
@@ -52,8 +53,33 @@ impl Journey {
         self.upstream.as_ref().ok_or_else(missing)
     }
 
+    /// Its place at the server that was chosen.
+    pub(super) fn ticket(&self) -> Result<&Ticket> {
+        let missing = || Error::explain(ErrorType::InternalError, "a request has no server");
+        self.ticket.as_ref().ok_or_else(missing)
+    }
+
+    /// How its server is connected to, with what is left of its time in all.
+    pub(super) fn peer_in_time(&mut self) -> Result<Arc<HttpPeer>> {
+        let began = *self.bound.get_or_insert_with(Instant::now);
+        let left = time_left(self.upstream()?.settings(), began);
+        let peer = self.ticket()?.peer();
+        let Some(left) = left else { return Ok(peer.clone()) };
+        let left = left.max(Duration::from_millis(1));
+        let mut peer = HttpPeer::clone(peer);
+        for timeout in [
+            &mut peer.options.read_timeout,
+            &mut peer.options.write_timeout,
+            &mut peer.options.connection_timeout,
+            &mut peer.options.total_connection_timeout,
+        ] {
+            *timeout = timeout.map(|timeout| timeout.min(left));
+        }
+        Ok(Arc::new(peer))
+    }
+
     /// Takes the next server.
-    pub(super) fn take_server(&mut self, session: &Session) -> Result<&mut Ticket> {
+    pub(super) fn take_server(&mut self, session: &Session) -> Result<()> {
         // The place at a server that was tried before is given back first.
         self.ticket = None;
         let upstream = self.upstream()?.clone();
@@ -64,7 +90,8 @@ impl Journey {
         let ticket = upstream.pick(key.as_deref().unwrap_or_default(), &self.tried).map_err(refuse)?;
         self.tried.push(ticket.address());
         self.visit.note_server(ticket.name().clone());
-        Ok(self.ticket.insert(ticket))
+        self.ticket = Some(ticket);
+        Ok(())
     }
 
     /// What is hashed to choose a server. Where a request does not have it, its client's address is.

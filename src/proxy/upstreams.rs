@@ -1,8 +1,8 @@
 //! Upstreams: the servers of each, whose turn it is, and what is done about those that fail.
 //!
 //! Rooms: `members` says which servers there are, `resolve` finds their addresses, `balance` lays them out for choosing,
-//! `health` asks them whether they are well, `circuit` leaves alone what fails, `retry` says what is tried again, `tls`
-//! how TLS is spoken, `server` is one of them. Knows nothing of what may pass.
+//! `health` asks them whether they are well, `circuit` leaves alone what fails, `idle` keeps connections, `retry` says
+//! what is tried again, `tls` how TLS is spoken, `server` is one of them. Knows nothing of what may pass.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,6 +23,7 @@ use crate::telemetry::{TriesMetrics, UpstreamMetrics};
 mod balance;
 mod circuit;
 mod health;
+mod idle;
 mod members;
 mod resolve;
 mod retry;
@@ -30,7 +31,7 @@ mod server;
 mod tls;
 
 use balance::Order;
-use members::follow_names;
+use members::{follow_names, tend_idle};
 use resolve::{Resolver, System};
 use retry::Budget;
 use server::Server;
@@ -57,6 +58,8 @@ struct Inner {
     turn: AtomicUsize,
     running: Arc<AtomicUsize>,
     budget: Option<Budget>,
+    /// For idle connections.
+    room: idle::Room,
 }
 
 /// Why an upstream cannot be set up.
@@ -154,13 +157,14 @@ impl Upstream {
             turn: AtomicUsize::new(0),
             running: Arc::default(),
             budget: settings.retries.as_ref().map(|retries| Budget::new(retries.budget)),
+            room: idle::Room::new(settings.keep_alive, settings.idle_timeout),
             settings,
         });
         let found = inner.look_up_all(&mut |server, source| {
             Err(UpstreamError::Resolve { upstream: name.to_owned(), server, source })
         })?;
         inner.replace(&found);
-        let mut work = Vec::new();
+        let mut work = vec![runtime.spawn(tend_idle(inner.clone())).abort_handle()];
         let is_name = |entry: &WeightedServer| entry.server.host.parse::<std::net::IpAddr>().is_err();
         if inner.settings.servers.iter().any(is_name) {
             work.push(runtime.spawn(follow_names(inner.clone())).abort_handle());

@@ -21,6 +21,7 @@ mod console_story;
 mod credits;
 mod credits_of_a_holder;
 mod dialect_iex;
+mod direct_way;
 mod forward_auth;
 mod forwarding;
 mod hostile;

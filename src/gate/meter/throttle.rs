@@ -15,12 +15,15 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::gate::line::Line;
+use crate::ledger::pace::hold;
 use crate::ledger::{Cell, admit, count_in};
 use crate::policy::{Denial, Policy, RateLimit, TokenId};
 use crate::store::Paced;
 
 /// A throttle that was not used for so long is forgotten, if it says nothing any more.
 const FORGET: Duration = Duration::from_secs(1);
+/// Requests are counted by so much time.
+const TENTH: Duration = Duration::from_millis(100);
 /// Calls that one request makes at most, where what they bring is owed.
 const CALLS: u32 = 4;
 
@@ -97,7 +100,7 @@ impl Throttle {
             if self.line.is_cut() {
                 return self.alone(&slot, rate);
             }
-            match Slot::next(&slot) {
+            match Slot::next(&slot, rate) {
                 Next::Decided(decided) => return decided,
                 Next::Wait => tokio::select! {
                     () = asked => {}
@@ -237,7 +240,7 @@ impl Slot {
     }
 
     /// Decides from what is in hand, or says who asks the store.
-    fn next(slot: &Arc<Self>) -> Next {
+    fn next(slot: &Arc<Self>, rate: RateLimit) -> Next {
         let mut state = slot.state.lock();
         if let Some(decided) = state.take(false) {
             return Next::Decided(decided);
@@ -245,8 +248,10 @@ impl Slot {
         if std::mem::replace(&mut state.asking, true) {
             return Next::Wait;
         }
-        let worth = state.window.1.max(state.window.2).max(1);
-        Next::Ask(Turn(slot.clone()), worth.saturating_add(state.owed))
+        let in_a_tenth = u128::from(state.window.1.max(state.window.2));
+        let worth =
+            u32::try_from(in_a_tenth * hold(rate).as_millis() / TENTH.as_millis()).unwrap_or(u32::MAX);
+        Next::Ask(Turn(slot.clone()), worth.max(1).saturating_add(state.owed))
     }
 
     /// Takes in what the store said. What is owed is paid first; whoever asked, `here`, uses a pass at once. `None`: there
@@ -295,7 +300,7 @@ impl State {
         let now = Instant::now();
         self.last = now;
         if fresh {
-            if now.duration_since(self.window.0) >= Duration::from_millis(100) {
+            if now.duration_since(self.window.0) >= TENTH {
                 self.window = (now, 0, self.window.1);
             }
             self.window.1 += 1;

@@ -10,6 +10,7 @@ use http::header;
 use pingora::Error;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
 use tokio::task::JoinSet;
 
 use super::Inner;
@@ -87,7 +88,7 @@ impl Checker {
 
     /// The status of the answer; `None`: a connection was enough.
     async fn ask(&self, server: &Server) -> Result<Option<u16>, Box<Error>> {
-        let mut peer = server.peer.clone();
+        let mut peer = HttpPeer::clone(&server.peer);
         // Never an old connection: it would say nothing of the next.
         peer.group_key = self.checks.fetch_add(1, Ordering::Relaxed);
         let (mut session, _) = self.connector.get_http_session(&peer).await?;

@@ -9,6 +9,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::Inner;
 use super::balance::Order;
 use super::circuit::Circuit;
+use super::idle::{self, Idle};
 use super::resolve::look_up;
 use super::server::Server;
 use crate::config::WeightedServer;
@@ -104,10 +105,11 @@ impl Inner {
             name,
             authority: entry.server.to_string().into(),
             weight: entry.weight,
-            peer,
+            peer: Arc::new(peer),
             circuit: settings.circuit.as_ref().map(Circuit::new),
             healthy: true.into(),
             streak: 0.into(),
+            idle: Idle::new(self.room.clone()),
         }
     }
 
@@ -139,6 +141,17 @@ pub(super) async fn follow_names(inner: Arc<Inner>) {
         let asked = inner.clone();
         if tokio::task::spawn_blocking(move || asked.refresh()).await.is_err() {
             tracing::error!(upstream = %inner.name, "looking up names failed");
+        }
+    }
+}
+
+/// Closes idle connections that may not be used any more, until it is aborted.
+pub(super) async fn tend_idle(inner: Arc<Inner>) {
+    loop {
+        tokio::time::sleep(idle::LOOK_EVERY).await;
+        let now = std::time::Instant::now();
+        for server in inner.servers() {
+            server.idle.look(now);
         }
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
+use pingora::protocols::Stream;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::Candidate;
 use super::circuit::{Admission, Circuit};
+use super::idle::Idle;
 use crate::telemetry::ServerMetrics;
 
 /// One server.
@@ -21,12 +23,13 @@ pub(super) struct Server {
     pub(super) authority: Arc<str>,
     pub(super) weight: u32,
     /// How it is connected to.
-    pub(super) peer: HttpPeer,
+    pub(super) peer: Arc<HttpPeer>,
     pub(super) circuit: Option<Circuit>,
     pub(super) healthy: AtomicBool,
     /// Answers in a row that say the other.
     pub(super) streak: AtomicU32,
     pub(super) metrics: ServerMetrics,
+    pub(super) idle: Idle,
 }
 
 impl Candidate for Server {
@@ -87,8 +90,18 @@ pub(in crate::proxy) struct Ticket {
 
 impl Ticket {
     /// How the server is connected to.
-    pub(in crate::proxy) fn peer(&self) -> HttpPeer {
-        self.server.peer.clone()
+    pub(in crate::proxy) fn peer(&self) -> &Arc<HttpPeer> {
+        &self.server.peer
+    }
+
+    /// An idle connection to the server.
+    pub(in crate::proxy) fn take_idle(&self) -> Option<Stream> {
+        self.server.idle.take(Instant::now())
+    }
+
+    /// Keeps a connection to the server for the next one.
+    pub(in crate::proxy) fn keep(&self, stream: Stream) {
+        self.server.idle.put(stream, Instant::now());
     }
 
     /// What the log calls the server.

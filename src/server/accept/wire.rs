@@ -179,6 +179,11 @@ impl Wire {
     }
 }
 
+/// Whether a head is one that comes before the response's: 103 and its kin, but not 101, which is one.
+fn is_interim(head: &[u8]) -> bool {
+    head.strip_prefix(b"HTTP/1.1 1").is_some_and(|rest| !rest.starts_with(b"01"))
+}
+
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().part().poll_write(cx, bytes)
@@ -212,7 +217,9 @@ impl AsyncWrite for Wire {
         if wire.long_head.is_some() {
             return wire.poll_write_long_head(cx, bytes.len());
         }
-        if let Some(appendix) = wire.appendix.as_ref().filter(|appendix| appendix.is_filled()) {
+        if let Some(appendix) = wire.appendix.as_ref().filter(|appendix| appendix.is_filled())
+            && !is_interim(bytes)
+        {
             let appendix = appendix.clone();
             return wire.poll_write_head(cx, &appendix, bytes);
         }
@@ -299,6 +306,9 @@ mod tests {
 
     use super::*;
 
+    /// A head that comes before the response's.
+    const HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+
     #[tokio::test]
     async fn fields_stand_behind_the_next_head_whatever_its_length() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -315,6 +325,7 @@ mod tests {
         for length in lengths {
             let written = head(length);
             let told = "X-Request-Id: 1\r\nVary: Origin\r\n";
+            expected.extend_from_slice(HINTS);
             expected.extend_from_slice(written.trim_end_matches("\r\n").as_bytes());
             expected
                 .extend_from_slice(format!("\r\n{told}\r\nbodyHTTP/1.1 404 Not Found\r\n\r\n").as_bytes());
@@ -322,6 +333,7 @@ mod tests {
         let write = async {
             for length in lengths {
                 appendix.fill_with(&[("X-Request-Id", "1"), ("Vary", "Origin")]);
+                wire.write_all(HINTS).await.unwrap();
                 wire.write_all(head(length).as_bytes()).await.unwrap();
                 // Only the head that comes next has them.
                 wire.write_all(b"body").await.unwrap();

@@ -13,7 +13,6 @@ use super::super::trail::{EntryId, Traced};
 use super::super::usage::Seen;
 use super::super::{NodeId, NodeReport, Paced, Remembered, StoreError, Written};
 use crate::ledger::lease::{Grant, Reserved};
-use crate::ledger::pace::LONGEST_HOLD;
 use crate::ledger::{Counter, Slot};
 use crate::policy::{Credits, Limit};
 
@@ -169,9 +168,9 @@ pub(super) fn renewed(answer: Value, leases: usize) -> Result<Vec<bool>, StoreEr
 pub(super) fn paced(answer: Value) -> Result<Paced, StoreError> {
     words(answer, "pace.lua", |words| match *words {
         ["unlimited"] => Some(Paced::Unlimited),
-        ["passes", count, remaining] => {
+        ["passes", count, hold, remaining] => {
             let (count, remaining) = (count.parse().ok()?, remaining.parse().ok()?);
-            Some(Paced::Passes { count, hold: LONGEST_HOLD, remaining })
+            Some(Paced::Passes { count, hold: micros(hold)?, remaining })
         }
         ["wait", wait] => Some(Paced::Wait { retry_after: micros(wait)? }),
         _ => None,

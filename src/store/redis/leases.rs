@@ -12,7 +12,6 @@ use super::answers::{self, strange};
 use super::link::{Again, Copies, Failure, Link};
 use super::topology::Way;
 use crate::ledger::lease::Reserved;
-use crate::ledger::pace::LONGEST_HOLD;
 use crate::policy::{AccountId, Credits, TokenId};
 use crate::store::record::{budget_field, limit_field};
 use crate::store::sums::Names;
@@ -295,7 +294,7 @@ impl RedisStore {
         want: u32,
     ) -> Result<Paced, StoreError> {
         let keys = [self.keys.token(account, token), self.keys.pace(account, token)];
-        let args = vec![want.to_string(), micros(LONGEST_HOLD), self.clock_text()];
+        let args = vec![want.to_string(), self.clock_text()];
         // Passes whose answer was lost are lost: that is never too many.
         answers::paced(self.run(&self.scripts.pace, &keys, args, Again::Yes).await?)
     }

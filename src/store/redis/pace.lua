@@ -1,13 +1,13 @@
 -- Takes passes of a token's throttle, as src/ledger/pace.rs does.
 --
 -- KEYS  1 token's record · 2 token's throttle
--- ARGV  1 how many are wanted · 2 how long they may be held (µs) · 3 time (µs), empty: the server's
+-- ARGV  1 how many are wanted · 2 time (µs), empty: the server's
 -- Returns unlimited
---         passes, how many, how many more could be had at once
+--         passes, how many, for how long those after the first may be held (µs), how many more could be had at once
 --         wait, for how long (µs)
 --         unreadable, key, why
 
-local now, hold = clock(ARGV[3]), tonumber(ARGV[2])
+local now = clock(ARGV[2])
 local token = redis.call('HMGET', KEYS[1], 'rate', 'burst')
 if not token[1] and not token[2] and redis.call('EXISTS', KEYS[1]) == 0 then
   return unreadable(KEYS[1], 'there is none')
@@ -32,6 +32,7 @@ if first - now > full then
   return { 'wait', text(first - now - full) }
 end
 -- Those after the first may be used until the hold is over, and count as if each came then.
+local hold = math.min(math.max(math.floor(rate.burst * 200000 / rate.per_second), 100000), 200000)
 local most = math.max(math.min(tonumber(ARGV[1]), math.floor(rate.per_second / 10)), 1)
 local held_from = math.max(first, now + hold)
 local more = math.floor((now + full - held_from) / rate.spacing)
@@ -39,4 +40,4 @@ more = math.min(math.max(more, 0), most - 1)
 local next_arrival = more > 0 and held_from + more * rate.spacing or first
 keep(next_arrival)
 local remaining = math.floor((full - math.max(next_arrival - now, 0)) / rate.spacing)
-return { 'passes', text(1 + more), text(math.max(remaining, 0)) }
+return { 'passes', text(1 + more), text(hold), text(math.max(remaining, 0)) }

@@ -14,7 +14,8 @@ const listen = (source) =>
     const seen = [];
     source((datum) => {
       seen.push(datum);
-      if (seen.length === 2) resolve(seen);
+      // More may come before it is told.
+      if (seen.length === 2) resolve([...seen]);
     }).onerror = (error) => reject(new Error(error.message));
   });
 

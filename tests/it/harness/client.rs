@@ -38,7 +38,7 @@ impl Ask {
         self
     }
 
-    fn to_bytes(&self, address: SocketAddr) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, address: SocketAddr) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             let _ = write!(head, "Host: {address}\r\n");
@@ -168,7 +168,12 @@ impl Connection {
     }
 
     async fn read_answer(&mut self, head_only: bool) -> std::io::Result<Answer> {
-        let mut answer = self.read_head().await?;
+        let answer = self.read_head().await?;
+        self.read_rest(answer, head_only).await
+    }
+
+    /// Reads the body of an answer whose head was read.
+    pub(crate) async fn read_rest(&mut self, mut answer: Answer, head_only: bool) -> std::io::Result<Answer> {
         if head_only || answer.status == 204 || answer.status == 304 {
             return Ok(answer);
         }

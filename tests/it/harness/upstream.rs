@@ -1,6 +1,7 @@
 //! An upstream that records what reaches it, byte for byte, and behaves as a request's `X-Test` header says:
 //! `status=500`, `header=Name:Value`, `bytes=N` (a body of N bytes), `cut` (close without an answer), `cut-body`
-//! (close in the middle of the body), `hang` (never answer), `echo` (send the body back).
+//! (close in the middle of the body), `hang` (never answer), `echo` (send the body back), `raw=BYTES` and `raw-end=BYTES` (these bytes, then
+//! the next request or the end), `slow=BYTES` (one at a time).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -188,6 +189,19 @@ async fn answer(stream: &mut TcpStream, wish: &str, body: &[u8]) -> Option<()> {
     let mut status = "200 OK".to_owned();
     match name {
         "cut" => return None,
+        // These bytes and no others; `raw-end` closes behind them.
+        "raw" | "raw-end" => {
+            stream.write_all(value.as_bytes()).await.ok()?;
+            return (name == "raw").then_some(());
+        }
+        // The same, a byte at a time.
+        "slow" => {
+            for byte in value.as_bytes() {
+                stream.write_all(&[*byte]).await.ok()?;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            return Some(());
+        }
         "hang" => {
             // Until the gate gives up and closes.
             let mut nothing = [0; 1];

@@ -390,6 +390,11 @@ async fn passes_are_taken_ahead_in_batches(bench: Bench) {
     assert_eq!(waiting, Paced::Wait { retry_after: Duration::from_millis(1) });
     bench.pass(SignedDuration::from_millis(1));
     assert_eq!(pace(5).await, 1);
+    // Where the burst is a second of the rate, a hold is a fifth of it.
+    let rate = RateLimit { requests_per_second: 100, burst: 100 };
+    let (policy, _) = bench.make_token(|policy| policy.rate_limit = Some(rate)).await;
+    let passes = bench.store().pace(&account_id(), &policy.id, 10).await.unwrap();
+    assert_eq!(passes, Paced::Passes { count: 10, hold: Duration::from_millis(200), remaining: 71 });
 }
 
 /// Which node holds a lease is part of it; asking again from another node does not move it.
