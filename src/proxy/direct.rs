@@ -23,7 +23,6 @@ mod rewound;
 
 use answer::Answer;
 
-use super::upstreams::time_left;
 use super::{Journey, Proxy};
 use crate::config::HostHeader;
 use crate::gate::{Changes, Gate, PlainHead};
@@ -117,7 +116,7 @@ impl Proxy {
         send(&mut stream, head, peer.options.write_timeout).await.map_err(Error::into_up)?;
         let mut answer = Answer::new(stream, peer.options.read_timeout);
         loop {
-            keep_time(journey, &mut answer);
+            answer.hurry(journey.next_wait());
             let mut response = tokio::select! {
                 biased;
                 read = answer.read_head() => read.map_err(Error::into_up)?,
@@ -144,7 +143,7 @@ impl Proxy {
     /// Hands the body on, piece by piece.
     async fn hand_on(&self, session: &mut Session, journey: &mut Journey, answer: &mut Answer) -> Result<()> {
         loop {
-            keep_time(journey, answer);
+            answer.hurry(journey.next_wait());
             let mut piece = tokio::select! {
                 biased;
                 read = answer.read_piece() => read.map_err(Error::into_up)?,
@@ -159,14 +158,6 @@ impl Proxy {
                 return Ok(());
             }
         }
-    }
-}
-
-/// Bounds the next wait for the server by what is left of the request's time in all.
-fn keep_time(journey: &Journey, answer: &mut Answer) {
-    let (Some(began), Some(upstream)) = (journey.bound, &journey.upstream) else { return };
-    if let Some(left) = time_left(upstream.settings(), began) {
-        answer.hurry(left.max(Duration::from_millis(1)));
     }
 }
 

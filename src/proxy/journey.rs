@@ -59,13 +59,17 @@ impl Journey {
         self.ticket.as_ref().ok_or_else(missing)
     }
 
+    /// How long its next wait for a server may be, if it is bound in all: at least a moment, as no time is no bound.
+    pub(super) fn next_wait(&self) -> Option<Duration> {
+        let left = time_left(self.upstream.as_ref()?.settings(), self.bound?)?;
+        Some(left.max(Duration::from_millis(1)))
+    }
+
     /// How its server is connected to, with what is left of its time in all.
     pub(super) fn peer_in_time(&mut self) -> Result<Arc<HttpPeer>> {
-        let began = *self.bound.get_or_insert_with(Instant::now);
-        let left = time_left(self.upstream()?.settings(), began);
+        self.bound.get_or_insert_with(Instant::now);
         let peer = self.ticket()?.peer();
-        let Some(left) = left else { return Ok(peer.clone()) };
-        let left = left.max(Duration::from_millis(1));
+        let Some(left) = self.next_wait() else { return Ok(peer.clone()) };
         let mut peer = HttpPeer::clone(peer);
         for timeout in [
             &mut peer.options.read_timeout,

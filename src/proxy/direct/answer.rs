@@ -65,9 +65,11 @@ impl Answer {
         Self { state: State::Unread(stream), patience }
     }
 
-    /// Waits no longer than this for the next piece.
-    pub(super) fn hurry(&mut self, patience: Duration) {
-        self.patience = self.patience.map(|before| before.min(patience));
+    /// Waits no longer than this for the next piece, if it is bound.
+    pub(super) fn hurry(&mut self, patience: Option<Duration>) {
+        if let Some(patience) = patience {
+            self.patience = self.patience.map(|before| before.min(patience));
+        }
     }
 
     /// Reads the next head: those that come before the response's own, and then that.

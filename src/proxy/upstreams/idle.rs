@@ -18,10 +18,10 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many connections the servers of one upstream keep, and may keep.
 #[derive(Clone)]
 pub(super) struct Room {
-    pub(super) kept: Arc<AtomicUsize>,
-    pub(super) most: usize,
+    kept: Arc<AtomicUsize>,
+    most: usize,
     /// How long one may be idle.
-    pub(super) longest: Duration,
+    longest: Duration,
 }
 
 impl Room {
@@ -70,18 +70,9 @@ impl Idle {
 
     /// Closes what may not be used any more.
     pub(super) fn look(&self, now: Instant) {
-        let mut gone = Vec::new();
-        {
-            let mut kept = self.kept.lock();
-            let all = std::mem::take(&mut *kept);
-            for mut connection in all {
-                if self.is_fresh(&connection, now) && is_quiet(&mut connection.stream) {
-                    kept.push(connection);
-                } else {
-                    gone.push(connection);
-                }
-            }
-        }
+        let is_of_use = |kept: &mut Kept| self.is_fresh(kept, now) && is_quiet(&mut kept.stream);
+        // They are closed once the lock is free.
+        let gone: Vec<Kept> = self.kept.lock().extract_if(.., |kept| !is_of_use(kept)).collect();
         self.room.kept.fetch_sub(gone.len(), Ordering::Relaxed);
     }
 
