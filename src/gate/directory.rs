@@ -170,6 +170,8 @@ impl Directory {
 
     async fn look_up(self: &Arc<Self>, digest: TokenDigest, seen: bool) -> Answer {
         let mut answer = self.board(digest, seen)?;
+        // Whoever asks the store waits, however soon the answer comes: a trace tells of each wait.
+        tokio::task::yield_now().await;
         let landed = answer.wait_for(Option::is_some);
         match tokio::time::timeout(self.settings.patience, landed).await {
             Ok(Ok(landed)) => landed.clone().unwrap_or(Err(Denial::StoreUnavailable)),

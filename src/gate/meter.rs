@@ -228,6 +228,9 @@ impl Meter {
                     }
                     if listened {
                         self.wait(slot, cost, outcome, *deadline).await?;
+                    } else {
+                        // As in the directory: whoever asks waits.
+                        tokio::task::yield_now().await;
                     }
                 }
             }
