@@ -301,15 +301,15 @@ impl Tokens {
             "\n## Many tokens\n\n{} tokens in Redis, {} of them in use. Bodies of 0.4 KB.\n\n",
             self.stored, self.active
         );
-        let row = |name: &str, rate: &Spread, cpu: &Spread, commands: &Spread| {
-            vec![name.to_owned(), spread(rate, 0), spread(cpu, 1), spread(commands, 4)]
+        let row = |name: &str, [rate, cpu, redis, commands]: [&Spread; 4]| {
+            vec![name.to_owned(), spread(rate, 0), spread(cpu, 1), spread(redis, 1), spread(commands, 4)]
         };
         let many = format!("{} tokens", self.active);
         *text += &table(
-            &["", "full load /s", "CPU µs", "store commands"],
+            &["", "full load /s", "CPU µs", "Redis CPU", "store commands"],
             [
-                row("one token", &self.one, &self.one_cpu, &self.one_commands),
-                row(&many, &self.many, &self.many_cpu, &self.many_commands),
+                row("one token", [&self.one, &self.one_cpu, &self.one_redis, &self.one_commands]),
+                row(&many, [&self.many, &self.many_cpu, &self.many_redis, &self.many_commands]),
             ]
             .into_iter(),
         );

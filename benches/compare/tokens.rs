@@ -20,6 +20,10 @@ const BODY: usize = 400;
 /// How long after its last request nothing of a token is in memory but its policy.
 const SETTLED: Duration = Duration::from_secs(20);
 
+/// How long a load runs before it is looked at: what the one before it leased is given back by then, and of what it leases
+/// itself as much is given back as is leased.
+const STEADY: Duration = Duration::from_secs(4);
+
 /// What many tokens cost.
 #[derive(Serialize)]
 pub(crate) struct Tokens {
@@ -39,6 +43,9 @@ pub(crate) struct Tokens {
     /// Processor time of the proxy for each request there, µs.
     pub(crate) one_cpu: Spread,
     pub(crate) many_cpu: Spread,
+    /// The same of Redis, µs.
+    pub(crate) one_redis: Spread,
+    pub(crate) many_redis: Spread,
     /// Commands of Redis for each request there.
     pub(crate) one_commands: Spread,
     pub(crate) many_commands: Spread,
@@ -85,14 +92,17 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens
     for _ in 0..plan.rounds {
         for (tokens, runs) in [&one, &active].into_iter().zip(&mut runs) {
             let mut connection = redis.connect()?;
+            let times = (plan.warm.max(STEADY), plan.window);
             let (sample, before, after) = load(Pace::Full).run(random(tokens), times, || {
-                Ok((node.process.cpu()?, RedisServer::commands(&mut connection)?))
+                let commands = RedisServer::commands(&mut connection)?;
+                Ok((node.process.cpu()?, commands, redis.process.cpu()?))
             })?;
             ensure!(sample.refused == 0, "{} requests were refused", sample.refused);
             let requests = sample.requests as f64;
             let cpu = after.0.since(&before.0).as_secs_f64() * 1e6 / requests;
             let commands = (after.1.all - before.1.all).saturating_sub(1) as f64 / requests;
-            runs.push((sample.per_second(), cpu, commands));
+            let redis_cpu = after.2.since(&before.2).as_secs_f64() * 1e6 / requests;
+            runs.push((sample.per_second(), cpu, commands, redis_cpu));
         }
     }
     let [of_one, of_many] = runs;
@@ -112,6 +122,8 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens
         many,
         one_cpu: Spread::of(of_one.iter().map(|run| run.1)),
         many_cpu: Spread::of(of_many.iter().map(|run| run.1)),
+        one_redis: Spread::of(of_one.iter().map(|run| run.3)),
+        many_redis: Spread::of(of_many.iter().map(|run| run.3)),
         one_commands: Spread::of(of_one.iter().map(|run| run.2)),
         many_commands: Spread::of(of_many.iter().map(|run| run.2)),
         ratio,

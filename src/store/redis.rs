@@ -1,6 +1,6 @@
 //! The store of a fleet: one Redis that all nodes share.
 //!
-//! Owns the order of its commands (`seam`, `pointers`, `leases`, `cells`, `sums`, `signatures`, `people`) and the way to the servers (`link`, `topology`); one step is one script, so it happens whole or
+//! Owns the order of its commands (`seam`, `pointers`, `takes`, `leases`, `cells`, `sums`, `signatures`, `people`) and the way to the servers (`link`, `topology`); one step is one script, so it happens whole or
 //! not at all (`scripts`, `*.lua`). Key names come from [`super::keys`], fields from [`super::record`]. The scripts mirror
 //! [`crate::ledger::lease`] and [`crate::ledger::pace`]; the conformance suite holds them together. All periods, throttles
 //! and graces go by the server's clock. What happens is heard on a connection of its own (`events`).
@@ -38,13 +38,14 @@ mod scripts;
 mod seam;
 mod signatures;
 mod sums;
+mod takes;
 mod topology;
 
 use answers::{strange, unreadable};
 use events::Feed;
-use leases::Replicas;
 use link::{Again, Failure, Link};
 use scripts::Scripts;
+use takes::{Replicas, Takes};
 use topology::Way;
 
 pub use topology::{Place, RedisServers, RedisTls};
@@ -136,6 +137,13 @@ pub enum ConnectError {
 /// A store in Redis. The connection is made at the first call and shared by all.
 #[derive(Debug)]
 pub struct RedisStore {
+    desk: Arc<Desk>,
+    feed: Feed,
+}
+
+/// All that a call needs; calls that several share outlive each of them.
+#[derive(Debug)]
+struct Desk {
     link: Link,
     keys: Keys,
     scripts: Scripts,
@@ -143,7 +151,7 @@ pub struct RedisStore {
     clock: RedisClock,
     retention: Retention,
     replicas: Option<Replicas>,
-    feed: Feed,
+    takes: Takes,
 }
 
 impl RedisStore {
@@ -154,18 +162,22 @@ impl RedisStore {
         }
         let way = Arc::new(Way::new(settings)?);
         let keys = Keys::new(&settings.prefix);
-        Ok(Self {
+        let feed = Feed::new(way.clone(), keys.all_events(), settings.timeout);
+        let desk = Arc::new(Desk {
             replicas: Replicas::new(&way, settings.timeout, settings.wait_replicas),
-            feed: Feed::new(way.clone(), keys.all_events(), settings.timeout),
             link: Link::new(way, settings.timeout),
             keys,
             scripts: Scripts::new(),
             sealer,
             clock: settings.clock.clone(),
             retention: settings.retention,
-        })
+            takes: Takes::default(),
+        });
+        Ok(Self { desk, feed })
     }
+}
 
+impl Desk {
     /// The time as scripts take it: empty for the server's own.
     fn clock_text(&self) -> String {
         match &self.clock {
@@ -276,6 +288,23 @@ impl RedisStore {
             }
         }
         Ok(counted)
+    }
+
+    /// An account's tokens, in order of their ids.
+    async fn list(
+        &self,
+        account: &AccountId,
+        after: Option<&TokenId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let key = self.keys.tokens(account);
+        let mut range = redis::cmd("ZRANGEBYLEX");
+        range.arg(&key).arg(after.map_or("-".to_owned(), |id| format!("({id}"))).arg("+");
+        range.arg("LIMIT").arg(0).arg(limit.to_string());
+        let answer =
+            self.link.ask(range, Again::Yes).await.map_err(|failure| failure.into_store_error(&key))?;
+        let ids = answers::texts(answer, "ZRANGEBYLEX")?;
+        self.listed_all(account, &ids).await
     }
 
     /// Tokens that the account's set of ids names.

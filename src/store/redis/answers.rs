@@ -12,6 +12,7 @@ use super::super::record::Fields;
 use super::super::trail::{EntryId, Traced};
 use super::super::usage::Seen;
 use super::super::{NodeId, NodeReport, Paced, Remembered, StoreError, Written};
+use super::takes::Taken;
 use crate::ledger::lease::{Grant, Reserved};
 use crate::ledger::{Counter, Slot};
 use crate::policy::{Credits, Limit};
@@ -104,31 +105,46 @@ fn words<T>(answer: Value, script: &str, read: impl FnOnce(&[&str]) -> Option<T>
     }
 }
 
-/// What `reserve.lua` answers.
-pub(super) fn reserved(answer: Value) -> Result<Reserved, StoreError> {
-    words(answer, "reserve.lua", |words| match *words {
-        ["granted", granted, used, leased, limit, free, resets_in, valid_for, at] => {
-            Some(Reserved::Granted(Grant {
-                granted: Credits(granted.parse().ok()?),
-                used: Credits(used.parse().ok()?),
-                leased: Credits(leased.parse().ok()?),
-                limit: maybe(limit, |text| Limit::parse(text).ok())?,
-                free: maybe(free, |text| text.parse().ok().map(Credits))?,
-                resets_in: maybe(resets_in, seconds)?,
-                valid_for: micros(valid_for)?,
-                at: Timestamp::from_microsecond(at.parse().ok()?).ok()?,
-            }))
-        }
-        ["credits_exhausted", resets_in, recallable] => {
-            let (retry_after, recallable) = (maybe(resets_in, seconds)?, recallable == "yes");
-            Some(Reserved::CreditsExhausted { retry_after, recallable })
-        }
-        ["budget_exhausted", resets_in, recallable] => {
-            let (retry_after, recallable) = (maybe(resets_in, seconds)?, recallable == "yes");
-            Some(Reserved::BudgetExhausted { retry_after, recallable })
-        }
-        ["void"] => Some(Reserved::Void),
-        _ => None,
+/// What `take.lua` answers to so many asks.
+pub(super) fn all_taken(answer: Value, asks: usize) -> Result<Vec<Result<Taken, StoreError>>, StoreError> {
+    match answer {
+        Value::Array(answers) if answers.len() == asks => Ok(answers.into_iter().map(taken).collect()),
+        _ => Err(strange("take.lua")),
+    }
+}
+
+fn taken(answer: Value) -> Result<Taken, StoreError> {
+    words(answer, "take.lua", |words| {
+        Some(match *words {
+            ["unlimited"] => Taken::Passes(Paced::Unlimited),
+            ["passes", count, hold, remaining] => {
+                let (count, remaining) = (count.parse().ok()?, remaining.parse().ok()?);
+                Taken::Passes(Paced::Passes { count, hold: micros(hold)?, remaining })
+            }
+            ["wait", wait] => Taken::Passes(Paced::Wait { retry_after: micros(wait)? }),
+            ["granted", granted, used, leased, limit, free, resets_in, valid_for, at] => {
+                Taken::Lease(Reserved::Granted(Grant {
+                    granted: Credits(granted.parse().ok()?),
+                    used: Credits(used.parse().ok()?),
+                    leased: Credits(leased.parse().ok()?),
+                    limit: maybe(limit, |text| Limit::parse(text).ok())?,
+                    free: maybe(free, |text| text.parse().ok().map(Credits))?,
+                    resets_in: maybe(resets_in, seconds)?,
+                    valid_for: micros(valid_for)?,
+                    at: Timestamp::from_microsecond(at.parse().ok()?).ok()?,
+                }))
+            }
+            ["credits_exhausted", resets_in, recallable] => {
+                let (retry_after, recallable) = (maybe(resets_in, seconds)?, recallable == "yes");
+                Taken::Lease(Reserved::CreditsExhausted { retry_after, recallable })
+            }
+            ["budget_exhausted", resets_in, recallable] => {
+                let (retry_after, recallable) = (maybe(resets_in, seconds)?, recallable == "yes");
+                Taken::Lease(Reserved::BudgetExhausted { retry_after, recallable })
+            }
+            ["void"] => Taken::Lease(Reserved::Void),
+            _ => return None,
+        })
     })
 }
 
@@ -161,19 +177,6 @@ pub(super) fn renewed(answer: Value, leases: usize) -> Result<Vec<bool>, StoreEr
             _ => None,
         };
         Some(words.iter().map(open).collect::<Option<Vec<_>>>()?).filter(|open| open.len() == leases)
-    })
-}
-
-/// What `pace.lua` answers.
-pub(super) fn paced(answer: Value) -> Result<Paced, StoreError> {
-    words(answer, "pace.lua", |words| match *words {
-        ["unlimited"] => Some(Paced::Unlimited),
-        ["passes", count, hold, remaining] => {
-            let (count, remaining) = (count.parse().ok()?, remaining.parse().ok()?);
-            Some(Paced::Passes { count, hold: micros(hold)?, remaining })
-        }
-        ["wait", wait] => Some(Paced::Wait { retry_after: micros(wait)? }),
-        _ => None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use redis::{FromRedisValue, Pipeline, Value, cmd};
 
-use super::RedisStore;
+use super::Desk;
 use super::answers::{self, strange, unreadable};
 use super::link::{Again, Failure};
 use crate::policy::{AccountId, Operation, Pool, TokenId};
@@ -66,7 +66,7 @@ struct OfDay {
     whose: String,
 }
 
-impl RedisStore {
+impl Desk {
     pub(super) async fn run_count_refusals(
         &self,
         account: &AccountId,

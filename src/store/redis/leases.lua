@@ -12,17 +12,30 @@ local KEY_MARGIN_MS = 60000
 local CLOSED_ON_THE_WAY = 8
 local PUT_OFF = 3600000000
 
--- Reads a lease. Returns it; nil: there is none; nil and true: it is not of its form.
-local function read_lease(key, now)
-  local written = redis.call('GET', key)
+-- Reads many texts, `false` where there is none. Fails where a key holds something of another type.
+local function read_texts(keys)
+  local values, absent = call('MGET', unpack(keys)), {}
+  for at, value in ipairs(values) do
+    if not value then absent[#absent + 1] = keys[at] end
+  end
+  if #absent > 0 and call('EXISTS', unpack(absent)) > 0 then
+    for _, key in ipairs(absent) do
+      call('GET', key)
+    end
+  end
+  return values
+end
+
+-- Reads a lease from its text. Returns it; nil: there is none; nil and true: it is not of its form.
+local function parse_lease(written, now)
   if not written then return nil end
-  local kept_until = string.match(written, '^closed|(%d+)$')
+  local kept_until = match(written, '^closed|(%d+)$')
   local lease
   if kept_until then
     lease = { state = 'closed', kept_until = tonumber(kept_until) }
   else
     local drawn_on, node, granted, taken_at, expires_at, state, kept =
-      string.match(written, '^([^|]+)|([^|]+)|(%d+)|(%d+)|(%d+)|(%a+)|(%d+)$')
+      match(written, '^([^|]+)|([^|]+)|(%d+)|(%d+)|(%d+)|(%a+)|(%d+)$')
     if state ~= 'open' and state ~= 'stranded' then return nil, true end
     lease = {
       drawn_on = drawn_on,
@@ -38,44 +51,44 @@ local function read_lease(key, now)
   return lease
 end
 
-local function write_lease(key, lease, now)
-  local written
+-- Reads one lease.
+local function read_lease(key, now)
+  return parse_lease(call('GET', key), now)
+end
+
+local function lease_text(lease)
   if lease.state == 'closed' then
-    written = 'closed|' .. text(lease.kept_until)
-  else
-    written = table.concat({
-      lease.drawn_on,
-      lease.node,
-      text(lease.granted),
-      text(lease.taken_at),
-      text(lease.expires_at),
-      lease.state,
-      text(lease.kept_until),
-    }, '|')
+    return format('closed|%d', lease.kept_until)
   end
+  return format('%s|%s|%d|%d|%d|%s|%d', lease.drawn_on, lease.node, lease.granted, lease.taken_at, lease.expires_at,
+    lease.state, lease.kept_until)
+end
+
+local function write_lease(key, lease, now)
+  local written = lease_text(lease)
   if lease.state == 'open' then
-    redis.call('SET', key, written)
+    call('SET', key, written)
   else
-    local left = math.ceil((lease.kept_until - now) / 1000)
-    redis.call('SET', key, written, 'PX', text(math.max(left, 0) + KEY_MARGIN_MS))
+    local left = ceil((lease.kept_until - now) / 1000)
+    call('SET', key, written, 'PX', text(max(left, 0) + KEY_MARGIN_MS))
   end
 end
 
 -- Closes leases of the account that expired, at most so many, as spent in full. Returns how many.
 local function close_expired(open_leases, most, stranded_for, now)
   local base = string.sub(open_leases, 1, -#'leases' - 1)
-  local due = redis.call('ZRANGEBYSCORE', open_leases, '-inf', text(now), 'LIMIT', 0, most)
+  local due = call('ZRANGEBYSCORE', open_leases, '-inf', text(now), 'LIMIT', 0, most)
   local closed = 0
   for _, id in ipairs(due) do
     local key = base .. 'lease:' .. id
     local lease = read_lease(key, now)
     local token, pool
     if lease and lease.state == 'open' and lease.expires_at <= now then
-      token, pool = string.match(lease.drawn_on, '^([^/]+)/([^/]+)$')
+      token, pool = match(lease.drawn_on, '^([^/]+)/([^/]+)$')
     end
     if not token then
       -- One that cannot be read goes on counting as leased, and is not in the way of the others.
-      redis.call('ZREM', open_leases, id)
+      call('ZREM', open_leases, id)
     else
       local of_token, of_account = base .. 'used:' .. token .. ':' .. pool, base .. 'used:' .. pool
       local by_token, by_account = read_counter(of_token), read_counter(of_account)
@@ -84,16 +97,16 @@ local function close_expired(open_leases, most, stranded_for, now)
         unlease(by_token, lease.granted, lease.granted, starts)
         unlease(by_account, lease.granted, lease.granted, starts)
         for _, counter in ipairs({ by_token, by_account }) do
-          counter.stranded = math.min(counter.stranded + lease.granted, MAX_CREDITS)
+          counter[STRANDED] = min(counter[STRANDED] + lease.granted, MAX_CREDITS)
         end
         write_counter(of_token, by_token)
         write_counter(of_account, by_account)
         lease.state, lease.kept_until = 'stranded', now + stranded_for
         write_lease(key, lease, now)
-        redis.call('ZREM', open_leases, id)
+        call('ZREM', open_leases, id)
         closed = closed + 1
       else
-        redis.call('ZADD', open_leases, text(now + PUT_OFF), id)
+        call('ZADD', open_leases, text(now + PUT_OFF), id)
       end
     end
   end

@@ -1,22 +1,17 @@
-//! Leases and throttles: how the calls of the seam become calls of scripts.
+//! Leases after they are taken: how the calls of the seam become calls of scripts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, Value};
+use redis::Cmd;
 
-use super::RedisStore;
-use super::answers::{self, strange};
-use super::link::{Again, Copies, Failure, Link};
-use super::topology::Way;
-use crate::ledger::lease::Reserved;
-use crate::policy::{AccountId, Credits, TokenId};
-use crate::store::record::{budget_field, limit_field};
+use super::Desk;
+use super::answers;
+use super::link::{Again, Failure};
+use crate::policy::{AccountId, Credits};
 use crate::store::sums::Names;
 use crate::store::usage::{CLOSED_FOR, DAY, UNKNOWN_FOR, day_of, last_second, month_of};
-use crate::store::{LeaseKey, Paced, Reserve, Settlement, StoreError, UsageCell};
+use crate::store::{LeaseKey, Settlement, StoreError, UsageCell};
 
 /// How many calls go at once, so that each bunch stays within the timeout.
 const BUNCH: usize = 256;
@@ -27,55 +22,13 @@ const SETTLED_AT_ONCE: (usize, usize) = (64, 512);
 const CALLS: usize = 4;
 /// How many expired leases one sweep closes, so that others wait no longer than need be.
 const CLOSED_AT_ONCE: usize = 256;
-/// Connections for calls that wait for replicas. The server holds a connection still until the replicas have answered, so
-/// these calls must not go over the one that all others use.
-const WAITING: usize = 4;
-
-/// Waiting for replicas.
-#[derive(Debug)]
-pub(super) struct Replicas {
-    links: [Link; WAITING],
-    next: AtomicUsize,
-    count: u32,
-    /// How long the server waits: less than the call may take, so that it can say how many replicas there were.
-    patience: Duration,
-}
-
-impl Replicas {
-    /// Waiting for so many replicas; `None`: for none.
-    pub(super) fn new(way: &Arc<Way>, timeout: Duration, count: u32) -> Option<Self> {
-        let links = std::array::from_fn(|_| Link::new(way.clone(), timeout));
-        let patience = (timeout * 3 / 4).max(Duration::from_millis(1));
-        (count > 0).then(|| Self { links, next: AtomicUsize::new(0), count, patience })
-    }
-
-    fn link(&self) -> Option<&Link> {
-        self.links.get(self.next.fetch_add(1, Ordering::Relaxed) % WAITING)
-    }
-
-    fn wait(&self) -> Cmd {
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(self.count).arg(self.patience.as_millis().to_string());
-        wait
-    }
-
-    fn check(&self, answer: Value) -> Result<(), StoreError> {
-        let had = u32::from_redis_value(answer).map_err(|_| strange("WAIT"))?;
-        if had >= self.count {
-            return Ok(());
-        }
-        let why = format!("{had} replicas have the lease, and `wait_replicas` is {}", self.count);
-        Err(StoreError::Unavailable(why))
-    }
-}
-
 /// What a lease draws on, as it is kept.
-fn drawn_on(key: &LeaseKey) -> String {
+pub(super) fn drawn_on(key: &LeaseKey) -> String {
     format!("{}/{}", key.token, key.pool.as_str())
 }
 
 /// Closes a lease, whether it was granted or not.
-fn closing(key: &LeaseKey) -> Settlement {
+pub(super) fn closing(key: &LeaseKey) -> Settlement {
     Settlement { key: key.clone(), spent: Credits(0), cells: Vec::new() }
 }
 
@@ -95,56 +48,11 @@ fn shares(settlements: &[Settlement]) -> impl Iterator<Item = &[Settlement]> {
     })
 }
 
-fn micros(time: Duration) -> String {
+pub(super) fn micros(time: Duration) -> String {
     time.as_micros().to_string()
 }
 
-impl RedisStore {
-    pub(super) async fn run_reserve(&self, reserve: &Reserve) -> Result<Reserved, StoreError> {
-        let Reserve { key, node, ask, life } = reserve;
-        let (account, token, pool) = (&key.account, &key.token, key.pool);
-        let keys = [
-            self.keys.token(account, token),
-            self.keys.account(account),
-            self.keys.used_by_token(account, token, pool),
-            self.keys.used_by_account(account, pool),
-            self.keys.lease(account, key.lease),
-            self.keys.leases(account),
-        ];
-        let args = vec![
-            limit_field(pool).to_owned(),
-            budget_field(pool).to_owned(),
-            drawn_on(key),
-            key.lease.0.to_string(),
-            node.0.to_string(),
-            ask.want.to_string(),
-            ask.need.to_string(),
-            micros(*life),
-            micros(self.retention.stranded),
-            self.clock_text(),
-        ];
-        let script = &self.scripts.reserve;
-        let waiting = self.replicas.as_ref().and_then(|all| Some((all, all.link()?)));
-        let link = waiting.map_or(&self.link, |(_, link)| link);
-        let mut calls = vec![script.call(&keys, args)];
-        // Together: the server waits for what this connection wrote last.
-        calls.extend(waiting.map(|(replicas, _)| replicas.wait()));
-        let answers = link.run_and_count(script, calls, Again::Yes).await;
-        let [record, ..] = &keys;
-        let (answers, copies) = answers.map_err(|failure| failure.into_store_error(record))?;
-        let mut answers = answers.into_iter();
-        let mut next = || answers.next().ok_or_else(|| strange("reserve.lua"));
-        let reserved = answers::reserved(next()?)?;
-        match (&reserved, waiting, copies) {
-            (Reserved::Granted(_), Some((replicas, _)), _) => replicas.check(next()?)?,
-            (Reserved::Granted(_) | Reserved::Void, ..) | (_, _, Copies::One) => {}
-            // Nothing is remembered of a lease that was refused, and whoever asked forgets it: a copy that is still
-            // under way could be granted, and nobody would know.
-            (_, _, Copies::More) => self.run_settle(&[closing(key)]).await?,
-        }
-        Ok(reserved)
-    }
-
+impl Desk {
     pub(super) async fn run_shrink(&self, key: &LeaseKey, keep: Credits) -> Result<(), StoreError> {
         let keys = [
             self.keys.lease(&key.account, key.lease),
@@ -219,6 +127,7 @@ impl RedisStore {
             args.extend([(day + DAY).to_string(), month_of(*day).1.to_string()]);
         }
         args.push(settlements.len().to_string());
+        keys.extend(settlements.iter().map(|settlement| self.keys.lease(account, settlement.key.lease)));
         for settlement in settlements {
             self.add_settlement(settlement, &days, &mut keys, &mut args);
         }
@@ -235,7 +144,6 @@ impl RedisStore {
         let Settlement { key, spent, cells } = settlement;
         let (account, token, pool) = (&key.account, &key.token, key.pool);
         keys.extend([
-            self.keys.lease(account, key.lease),
             self.keys.used_by_token(account, token, pool),
             self.keys.used_by_account(account, pool),
         ]);
@@ -285,17 +193,5 @@ impl RedisStore {
         let keys = [self.keys.leases(account)];
         // A lost answer may have closed some; the next call closes the others.
         answers::number(self.run(&self.scripts.expire, &keys, args, Again::Yes).await?, "expire.lua")
-    }
-
-    pub(super) async fn run_pace(
-        &self,
-        account: &AccountId,
-        token: &TokenId,
-        want: u32,
-    ) -> Result<Paced, StoreError> {
-        let keys = [self.keys.token(account, token), self.keys.pace(account, token)];
-        let args = vec![want.to_string(), self.clock_text()];
-        // Passes whose answer was lost are lost: that is never too many.
-        answers::paced(self.run(&self.scripts.pace, &keys, args, Again::Yes).await?)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use redis::{FromRedisValue, Pipeline, Value, cmd};
 
-use super::RedisStore;
+use super::Desk;
 use super::answers::{self, strange, unreadable};
 use super::link::{Again, Failure};
 use crate::policy::AccountId;
@@ -22,7 +22,7 @@ pub(super) struct MemberWrite<'w> {
     pub(super) member: Option<&'w Member>,
 }
 
-impl RedisStore {
+impl Desk {
     pub(super) async fn read_members(&self, account: &AccountId) -> Result<Vec<Member>, StoreError> {
         let key = self.keys.members(account);
         let mut all = cmd("HGETALL");

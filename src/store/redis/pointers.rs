@@ -5,7 +5,7 @@ use redis::{FromRedisValue, Value, cmd};
 
 use super::answers::{self, strange, unreadable};
 use super::link::Again;
-use super::{Account, RedisStore, flat};
+use super::{Account, Desk, flat};
 use crate::policy::{AccountId, TokenDigest, TokenId};
 use crate::store::keys::{parse_pointer, pointer_text};
 use crate::store::record::{Fields, TokenRecord, account_fields, value_fields};
@@ -29,7 +29,7 @@ fn taken_already(what: &str) -> StoreError {
     StoreError::Unavailable(format!("{what} belongs to another token already; make a new one"))
 }
 
-impl RedisStore {
+impl Desk {
     /// Whose value has this digest, as its pointer says.
     pub(super) async fn follow(
         &self,

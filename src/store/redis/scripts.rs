@@ -35,12 +35,11 @@ impl Script {
 /// All scripts.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    pub(super) reserve: Script,
+    pub(super) take: Script,
     pub(super) shrink: Script,
     pub(super) settle: Script,
     pub(super) renew: Script,
     pub(super) expire: Script,
-    pub(super) pace: Script,
     pub(super) refusals: Script,
     pub(super) nodes: Script,
     pub(super) remember: Script,
@@ -78,12 +77,11 @@ macro_rules! with_trail {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            reserve: with_leases!("reserve.lua"),
+            take: with_leases!("take.lua"),
             shrink: with_leases!("shrink.lua"),
             settle: with_leases!("settle.lua"),
             renew: with_leases!("renew.lua"),
             expire: with_leases!("expire.lua"),
-            pace: with_ledger!("pace.lua"),
             refusals: with_ledger!("refusals.lua"),
             nodes: with_ledger!("nodes.lua"),
             remember: with_ledger!("remember.lua"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use super::RedisStore;
+use super::Desk;
 use super::answers;
 use super::link::{Again, Failure};
 use crate::policy::signature::SigningSecret;
@@ -13,14 +13,14 @@ use crate::policy::{AccountId, TokenId};
 use crate::store::record::{Fields, TokenRecord};
 use crate::store::seal::SealError;
 use crate::store::trail::Note;
-use crate::store::{AccountSecrets, Listed, Remembered, Sighting, Store, StoreError, Written};
+use crate::store::{AccountSecrets, Listed, Remembered, Sighting, StoreError, Written};
 
 /// Says of a set of secret tokens that all are in it.
 const COMPLETE: &str = "complete";
 /// How many tokens are read at once while the set is made.
 const PAGE: usize = 500;
 
-impl RedisStore {
+impl Desk {
     pub(super) async fn run_put_signing_secret(
         &self,
         account: &AccountId,
@@ -74,7 +74,7 @@ impl RedisStore {
         let mut found = Vec::new();
         let mut after: Option<TokenId> = None;
         loop {
-            let page = self.list_tokens(account, after.as_ref(), PAGE).await?;
+            let page = self.list(account, after.as_ref(), PAGE).await?;
             let ids = page.iter().map(|listed| match listed {
                 // A record that cannot be read now may be mended: it is looked at each time.
                 Listed::Unreadable { id, .. } => (id, true),

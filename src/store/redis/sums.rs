@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use redis::{FromRedisValue, Pipeline, Value, cmd};
 
-use super::RedisStore;
+use super::Desk;
 use super::answers::{self, strange, unreadable};
 use super::cells::{parse_cell, parse_figures, parse_pool, parse_refusal};
 use super::link::Again;
@@ -46,7 +46,7 @@ struct Named {
     more: bool,
 }
 
-impl RedisStore {
+impl Desk {
     pub(super) async fn read_sums(
         &self,
         account: &AccountId,

@@ -8,18 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use tollgate::ledger::lease::{Ask, LeaseTerms};
+use tollgate::ledger::lease::{Ask, LeaseTerms, Reserved};
 use tollgate::ledger::period_end;
 use tollgate::policy::record::{Account, PayAsYouGo};
 use tollgate::policy::{
     AccountId, Credits, Limit, Operation, PerPool, Period, Policy, Pool, RateLimit, TokenId, TokenKind,
 };
-use tollgate::store::{Counted, LeaseId, LeaseKey, NodeId, Reserve, Settlement, UsageCell, UsageRow};
+use tollgate::store::{Counted, LeaseId, LeaseKey, NodeId, Paced, Reserve, Settlement, UsageCell, UsageRow};
 
-use super::bench::{Bench, a_note, new_id, new_lease, new_value, next};
+use super::bench::{Bench, Raw, a_note, new_id, new_lease, new_value, next};
 
 mod model;
 
@@ -81,6 +82,8 @@ enum Event {
         token: usize,
         want: u32,
     },
+    /// Some of these at once, so that they may share a call.
+    Together(Vec<Event>),
     /// The clock goes on, or a little back.
     Pass(i64),
     /// The clock goes to just before the end of a period, or on it.
@@ -136,13 +139,22 @@ fn any_step() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn any_event() -> impl Strategy<Value = Event> {
-    let back = 0usize..8;
+/// What requests wait for.
+fn any_ask() -> impl Strategy<Value = Event> {
     prop_oneof![
         12 => (any_of(), 0u64..20, 0u64..6, 1i64..120)
             .prop_map(|(of, more, need, life)| Event::Reserve { of, want: need + more, need, life }),
-        2 => (back.clone(), 0u64..9, 0u64..3)
+        2 => (0usize..8, 0u64..9, 0u64..3)
             .prop_map(|(back, more, need)| Event::Again { back, want: need + more, need }),
+        2 => (0..TOKENS, 0u32..300).prop_map(|(token, want)| Event::Pace { token, want }),
+    ]
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let back = 0usize..8;
+    prop_oneof![
+        16 => any_ask(),
+        2 => prop::collection::vec(any_ask(), 2..30).prop_map(Event::Together),
         1 => (back.clone(), any_of()).prop_map(|(back, of)| Event::Stranger { back, of }),
         1 => (any_of(), 0u64..5).prop_map(|(of, spent)| Event::SettleFirst { of, spent }),
         3 => (back.clone(), 0u64..9).prop_map(|(back, keep)| Event::Shrink { back, keep }),
@@ -152,7 +164,6 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (back, 1usize..4, 1i64..120)
             .prop_map(|(back, many, life)| Event::Renew { back, many, life }),
         2 => Just(Event::Expire),
-        2 => (0..TOKENS, 0u32..300).prop_map(|(token, want)| Event::Pace { token, want }),
         7 => any_step(),
         2 => (any_of(), any_limit()).prop_map(|(of, limit)| Event::Limit { of, limit }),
         1 => (any_pool(), any_limit()).prop_map(|(pool, budget)| Event::Budget { pool, budget }),
@@ -163,6 +174,30 @@ fn any_event() -> impl Strategy<Value = Event> {
 /// Seconds from 1970 to 2199.
 fn any_start() -> impl Strategy<Value = i64> {
     60i64..7_258_000_000
+}
+
+/// What a store is asked for.
+#[derive(Debug)]
+enum Asking {
+    Reserve(Reserve),
+    Pace(AccountId, TokenId, u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Answer {
+    Reserved(Reserved),
+    Paced(Paced),
+}
+
+impl Asking {
+    async fn answer(&self, bench: &Bench) -> Answer {
+        match self {
+            Self::Reserve(reserve) => Answer::Reserved(bench.store().reserve(reserve).await.unwrap()),
+            Self::Pace(account, token, want) => {
+                Answer::Paced(bench.store().pace(account, token, *want).await.unwrap())
+            }
+        }
+    }
 }
 
 /// The stores, the model, and what the account and its tokens may do at the moment.
@@ -218,21 +253,42 @@ impl<'b> Trial<'b> {
 
     async fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
         match *event {
-            Event::Reserve { of, want, need, life } => {
-                let lease = new_lease();
-                self.asked.push((lease, of));
-                self.reserve(lease, of, (want, need), life).await?;
+            Event::Reserve { .. } | Event::Again { .. } | Event::Pace { .. } => {
+                let Some((ask, expected)) = self.ask(event) else { return Ok(()) };
+                for bench in self.benches {
+                    prop_assert_eq!(ask.answer(bench).await, expected);
+                }
             }
-            Event::Again { back, want, need } => {
-                let Some((lease, of)) = self.back(back) else { return Ok(()) };
-                self.reserve(lease, of, (want, need), 30).await?;
+            Event::Together(ref events) => {
+                // How many of the expired leases are closed depends on how many calls there are: so none is left.
+                self.expire().await?;
+                let asks: Vec<_> = events.iter().filter_map(|event| self.ask(event)).collect();
+                for bench in self.benches {
+                    let answers = match bench.raw {
+                        Raw::Redis(_) => join_all(asks.iter().map(|(ask, _)| ask.answer(bench))).await,
+                        // Each is a step of its own there, and they come in any order.
+                        Raw::Embedded(_) => {
+                            let mut answers = Vec::new();
+                            for (ask, _) in &asks {
+                                answers.push(ask.answer(bench).await);
+                            }
+                            answers
+                        }
+                    };
+                    for (answer, (ask, expected)) in answers.iter().zip(&asks) {
+                        prop_assert_eq!(answer, expected, "{:?}", ask);
+                    }
+                }
             }
             Event::Stranger { back, of } => {
                 let Some((lease, _)) = self.back(back) else { return Ok(()) };
                 self.shrink(lease, of, 0).await;
                 self.renew(&[(lease, of)], 60).await?;
                 self.settle(&[(lease, of)], 0, 0, 0).await;
-                self.reserve(lease, of, (3, 1), 30).await?;
+                let (ask, expected) = self.reserve(lease, of, (3, 1), 30);
+                for bench in self.benches {
+                    prop_assert_eq!(ask.answer(bench).await, expected);
+                }
             }
             Event::SettleFirst { of, spent } => {
                 let lease = new_lease();
@@ -255,21 +311,7 @@ impl<'b> Trial<'b> {
                 let asked: Vec<_> = (back..back + many).filter_map(|back| self.back(back)).collect();
                 self.renew(&asked, life).await?;
             }
-            Event::Expire => {
-                let expected = self.model.close(256, self.now);
-                for bench in self.benches {
-                    prop_assert_eq!(bench.store().expire(&self.account.id).await.unwrap(), expected);
-                }
-            }
-            Event::Pace { token, want } => {
-                let rate = self.policies[token].rate_limit;
-                let expected = self.model.pace(token, rate, want, self.now);
-                let id = &self.policies[token].id;
-                for bench in self.benches {
-                    let paced = bench.store().pace(&self.account.id, id, want).await.unwrap();
-                    prop_assert_eq!(paced, expected);
-                }
-            }
+            Event::Expire => self.expire().await?,
             _ => self.change(event).await,
         }
         Ok(())
@@ -316,23 +358,49 @@ impl<'b> Trial<'b> {
         self.model.epoch += 1;
     }
 
-    async fn reserve(
+    async fn expire(&mut self) -> Result<(), TestCaseError> {
+        let expected = self.model.close(256, self.now);
+        for bench in self.benches {
+            prop_assert_eq!(bench.store().expire(&self.account.id).await.unwrap(), expected);
+        }
+        Ok(())
+    }
+
+    /// What an event asks of the stores, and what the model answers.
+    fn ask(&mut self, event: &Event) -> Option<(Asking, Answer)> {
+        Some(match *event {
+            Event::Reserve { of, want, need, life } => {
+                let lease = new_lease();
+                self.asked.push((lease, of));
+                self.reserve(lease, of, (want, need), life)
+            }
+            Event::Again { back, want, need } => {
+                let (lease, of) = self.back(back)?;
+                self.reserve(lease, of, (want, need), 30)
+            }
+            Event::Pace { token, want } => {
+                let Policy { rate_limit, id, .. } = &self.policies[token];
+                let expected = self.model.pace(token, *rate_limit, want, self.now);
+                (Asking::Pace(self.account.id.clone(), id.clone(), want), Answer::Paced(expected))
+            }
+            _ => unreachable!("{event:?} asks for nothing"),
+        })
+    }
+
+    fn reserve(
         &mut self,
         lease: LeaseId,
         of: Of,
         (want, need): (u64, u64),
         life: i64,
-    ) -> Result<(), TestCaseError> {
+    ) -> (Asking, Answer) {
         let life = Duration::from_secs(life.unsigned_abs());
         let limit = *self.policies[of.0].credit_limit.get(of.1);
         let terms = LeaseTerms { limit, budget: *self.account.budget.get(of.1), life };
         let ask = Ask { want: Credits(want), need: Credits(need) };
         let expected = self.model.reserve(lease, &Wanted { of, ask, terms }, self.now);
         let reserve = Reserve { key: self.key(lease, of), node: NodeId(ulid::Ulid(1)), ask, life };
-        for bench in self.benches {
-            prop_assert_eq!(bench.store().reserve(&reserve).await.unwrap(), expected);
-        }
-        Ok(())
+        (Asking::Reserve(reserve), Answer::Reserved(expected))
     }
 
     async fn shrink(&mut self, lease: LeaseId, of: Of, keep: u64) {
@@ -443,7 +511,8 @@ impl<'b> Trial<'b> {
 
 #[test]
 fn both_stores_answer_as_the_pure_ledger_does() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // One thread: what is asked together is all asked before the first call is made.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let benches = runtime.block_on(async { Arc::new([Bench::embedded(), Bench::redis()]) });
     let mut runner = TestRunner::new(Config { cases: 96, failure_persistence: None, ..Config::default() });
     let histories = (any_start(), prop::collection::vec(any_event(), 1..80));

@@ -18,6 +18,7 @@ use crate::harness::redis_server::{Options, RedisServer};
 mod copies;
 mod leases;
 mod signatures;
+mod together;
 
 fn open(server: &RedisServer, timeout: Duration) -> RedisStore {
     let settings = RedisSettings { timeout, ..RedisSettings::new(&server.url()) };

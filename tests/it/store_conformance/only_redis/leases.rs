@@ -18,7 +18,7 @@ use super::{furnish, open, wait_until_it_answers};
 use crate::harness::redis_server::{Options, RedisServer};
 use crate::harness::wait_for;
 
-fn server(bench: &Bench) -> &RedisServer {
+pub(super) fn server(bench: &Bench) -> &RedisServer {
     match &bench.raw {
         Raw::Redis(server) => server,
         Raw::Embedded(_) => panic!("not Redis"),
