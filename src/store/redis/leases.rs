@@ -7,7 +7,7 @@ use redis::Cmd;
 
 use super::Desk;
 use super::answers;
-use super::link::{Again, Failure};
+use super::link::Again;
 use crate::policy::{AccountId, Credits};
 use crate::store::sums::Names;
 use crate::store::usage::{CLOSED_FOR, DAY, UNKNOWN_FOR, day_of, last_second, month_of};
@@ -16,10 +16,8 @@ use crate::store::{LeaseKey, Settlement, StoreError, UsageCell};
 /// How many calls go at once, so that each bunch stays within the timeout.
 const BUNCH: usize = 256;
 /// How many leases one call settles, and how many cells they have, if they are more than one: a script holds up all others
-/// while it runs.
-const SETTLED_AT_ONCE: (usize, usize) = (64, 512);
-/// How many such calls go at once.
-const CALLS: usize = 4;
+/// while it runs, for a millisecond or so.
+const SETTLED_AT_ONCE: (usize, usize) = (32, 256);
 /// How many expired leases one sweep closes, so that others wait no longer than need be.
 const CLOSED_AT_ONCE: usize = 256;
 /// What a lease draws on, as it is kept.
@@ -63,52 +61,44 @@ impl Desk {
         answers::done(self.run(&self.scripts.shrink, &keys, args, Again::Yes).await?, "shrink.lua")
     }
 
-    /// Settles all that can be settled; the first that cannot is told.
+    /// Settles all that can be settled; the first that cannot is told. One call after another, so that what requests wait for
+    /// gets its turn in between.
     pub(super) async fn run_settle(&self, settlements: &[Settlement]) -> Result<(), StoreError> {
         let mut settled = Ok(());
         let of_one_account = settlements.chunk_by(|one, next| one.key.account == next.key.account);
-        for of_account in of_one_account {
-            let Some(first) = of_account.first() else { continue };
-            let calls: Vec<&[Settlement]> = shares(of_account).collect();
-            for bunch in calls.chunks(CALLS) {
-                settled = settled.and(self.settle_bunch(&first.key.account, bunch).await?);
-            }
+        for share in of_one_account.flat_map(shares) {
+            settled = settled.and(self.settle_share(share).await?);
         }
         settled
     }
 
-    /// Settles what several calls hold. The outer error: the server could not be asked.
-    async fn settle_bunch(
-        &self,
-        account: &AccountId,
-        bunch: &[&[Settlement]],
-    ) -> Result<Result<(), StoreError>, StoreError> {
-        let failed = |failure: Failure| failure.into_store_error("of a lease or a counter");
-        let calls = bunch.iter().map(|share| self.settle_call(account, share)).collect();
-        let answers = match self.link.run(&self.scripts.settle, calls, Again::Yes).await.map_err(failed) {
-            Ok(answers) => answers,
-            // A key of another type ends a whole call. Then each is asked for alone, so that it holds up none but itself.
-            Err(StoreError::Unreadable { .. }) => {
+    /// Settles what one call holds. The outer error: the server could not be asked.
+    async fn settle_share(&self, share: &[Settlement]) -> Result<Result<(), StoreError>, StoreError> {
+        match self.settle_at_once(share).await {
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            // A key of another type ends the whole call. Then each is asked for alone, so that it holds up none but itself.
+            Err(StoreError::Unreadable { .. }) if share.len() > 1 => {
                 let mut settled = Ok(());
-                for one in bunch.iter().flat_map(|share| share.chunks(1)) {
-                    let call = vec![self.settle_call(account, one)];
-                    match self.link.run(&self.scripts.settle, call, Again::Yes).await.map_err(failed) {
-                        Ok(answers) => {
-                            for answer in answers {
-                                settled = settled.and(answers::all_settled(answer, one.len()));
-                            }
-                        }
-                        Err(error @ StoreError::Unreadable { .. }) => settled = settled.and(Err(error)),
-                        Err(error) => return Err(error),
+                for one in share.chunks(1) {
+                    match self.settle_at_once(one).await {
+                        Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                        answer => settled = settled.and(answer.flatten()),
                     }
                 }
-                return Ok(settled);
+                Ok(settled)
             }
-            Err(error) => return Err(error),
-        };
-        let each =
-            answers.into_iter().zip(bunch).map(|(answer, share)| answers::all_settled(answer, share.len()));
-        Ok(each.fold(Ok(()), Result::and))
+            answer => Ok(answer.flatten()),
+        }
+    }
+
+    /// One call. The outer error is of the call, the inner one of a settlement.
+    async fn settle_at_once(&self, share: &[Settlement]) -> Result<Result<(), StoreError>, StoreError> {
+        let Some(first) = share.first() else { return Ok(Ok(())) };
+        let call = vec![self.settle_call(&first.key.account, share)];
+        let answers = self.link.run(&self.scripts.settle, call, Again::Yes).await;
+        let answers = answers.map_err(|failure| failure.into_store_error("of a lease or a counter"))?;
+        let all = answers.into_iter().map(|answer| answers::all_settled(answer, share.len()));
+        Ok(all.fold(Ok(()), Result::and))
     }
 
     /// The call for settlements of one account. What they count in together is named once.
