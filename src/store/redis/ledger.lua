@@ -55,14 +55,16 @@ local function first_of_month(day)
   return day - of_month
 end
 
--- When each period around a time began, by period.
+-- When each period around a time began, by period, and by where the period begins in a counter.
 local starts_of_hour = {}
 local function period_starts(now)
   local seconds = (now - fmod(now, 1000000)) / 1000000
   local hour = seconds - fmod(seconds, 3600)
   if not starts_of_hour[hour] then
     local day = floor(seconds / 86400)
-    starts_of_hour[hour] = { hour = hour, day = day * 86400, month = first_of_month(day) * 86400, none = 0 }
+    local starts = { hour = hour, day = day * 86400, month = first_of_month(day) * 86400, none = 0 }
+    starts[2], starts[5], starts[8], starts[11] = starts.hour, starts.day, starts.month, starts.none
+    starts_of_hour[hour] = starts
   end
   return starts_of_hour[hour]
 end
@@ -177,9 +179,9 @@ end
 
 -- Counts credits as leased.
 local function lease_out(counter, credits, starts)
-  for period, at in pairs(AT) do
-    if counter[at] < starts[period] then
-      counter[at], counter[at + 1], counter[at + 2] = starts[period], 0, 0
+  for at = 2, 11, 3 do
+    if counter[at] < starts[at] then
+      counter[at], counter[at + 1], counter[at + 2] = starts[at], 0, 0
     end
     counter[at + 2] = min(counter[at + 2] + credits, MAX_CREDITS)
   end
@@ -188,8 +190,8 @@ end
 -- Ends a lease of which so much is used for good, in the periods it was granted in, where those are still the current
 -- ones.
 local function unlease(counter, held, spent, starts)
-  for period, at in pairs(AT) do
-    if counter[at] == starts[period] then
+  for at = 2, 11, 3 do
+    if counter[at] == starts[at] then
       counter[at + 1] = min(counter[at + 1] + spent, MAX_CREDITS)
       counter[at + 2] = max(counter[at + 2] - held, 0)
     end
@@ -198,8 +200,8 @@ end
 
 -- Puts the true figure in place of one that was counted for good.
 local function correct(counter, counted, spent, starts)
-  for period, at in pairs(AT) do
-    if counter[at] == starts[period] then
+  for at = 2, 11, 3 do
+    if counter[at] == starts[at] then
       counter[at + 1] = min(max(counter[at + 1] - counted, 0) + spent, MAX_CREDITS)
     end
   end

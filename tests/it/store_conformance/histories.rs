@@ -387,13 +387,7 @@ impl<'b> Trial<'b> {
         })
     }
 
-    fn reserve(
-        &mut self,
-        lease: LeaseId,
-        of: Of,
-        (want, need): (u64, u64),
-        life: i64,
-    ) -> (Asking, Answer) {
+    fn reserve(&mut self, lease: LeaseId, of: Of, (want, need): (u64, u64), life: i64) -> (Asking, Answer) {
         let life = Duration::from_secs(life.unsigned_abs());
         let limit = *self.policies[of.0].credit_limit.get(of.1);
         let terms = LeaseTerms { limit, budget: *self.account.budget.get(of.1), life };
