@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::propagation::Propagation;
 use super::signed::Signed;
 use super::subjects::Kind;
-use super::tokens::Tokens;
+use super::tokens::{InUse, Tokens};
 
 mod made;
 mod metering;
@@ -98,11 +98,13 @@ impl Report {
             matrix.add_bars(&mut bars, self.made.binary.foreign);
         }
         if let Some(tokens) = &self.tokens {
-            bars.push(Bar::least(
-                format!("throughput, {} active tokens ÷ one", tokens.active),
-                0.90,
-                &tokens.ratio,
-            ));
+            for row in tokens.rows.iter().filter(|row| row.tokens > 1) {
+                bars.push(Bar::least(
+                    format!("throughput, {} active tokens ÷ one", row.tokens),
+                    0.90,
+                    &row.ratio,
+                ));
+            }
             let bytes = tokens.bytes_per_policy;
             bars.push(Bar {
                 what: "memory for each cached policy".to_owned(),
@@ -301,17 +303,19 @@ impl Tokens {
             "\n## Many tokens\n\n{} tokens in Redis, {} of them in use. Bodies of 0.4 KB.\n\n",
             self.stored, self.active
         );
-        let row = |name: &str, [rate, cpu, redis, commands]: [&Spread; 4]| {
-            vec![name.to_owned(), spread(rate, 0), spread(cpu, 1), spread(redis, 1), spread(commands, 4)]
-        };
-        let many = format!("{} tokens", self.active);
-        *text += &table(
-            &["", "full load /s", "CPU µs", "Redis CPU", "store commands"],
-            [
-                row("one token", [&self.one, &self.one_cpu, &self.one_redis, &self.one_commands]),
-                row(&many, [&self.many, &self.many_cpu, &self.many_redis, &self.many_commands]),
+        let row = |row: &InUse| {
+            vec![
+                row.tokens.to_string(),
+                spread(&row.rate, 0),
+                spread(&row.ratio, 3),
+                spread(&row.cpu, 1),
+                spread(&row.redis, 1),
+                spread(&row.commands, 4),
             ]
-            .into_iter(),
+        };
+        *text += &table(
+            &["tokens", "full load /s", "÷ one", "CPU µs", "Redis CPU", "store commands"],
+            self.rows.iter().map(row),
         );
         let _ = write!(
             text,

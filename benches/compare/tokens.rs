@@ -24,6 +24,24 @@ const SETTLED: Duration = Duration::from_secs(20);
 /// itself as much is given back as is leased.
 const STEADY: Duration = Duration::from_secs(4);
 
+/// The loads in between.
+const SOME: [usize; 2] = [1_000, 10_000];
+
+/// A load that goes evenly to so many tokens.
+#[derive(Serialize)]
+pub(crate) struct InUse {
+    pub(crate) tokens: usize,
+    /// Requests a second.
+    pub(crate) rate: Spread,
+    /// The same ÷ that with one token, round by round.
+    pub(crate) ratio: Spread,
+    /// Processor time of the proxy, and of Redis, for each request, µs.
+    pub(crate) cpu: Spread,
+    pub(crate) redis: Spread,
+    /// Commands of Redis for each request.
+    pub(crate) commands: Spread,
+}
+
 /// What many tokens cost.
 #[derive(Serialize)]
 pub(crate) struct Tokens {
@@ -37,24 +55,20 @@ pub(crate) struct Tokens {
     /// Latency of a token that is known, at the same rate, µs.
     pub(crate) known_p50: f64,
     pub(crate) known_p99: f64,
-    /// Requests a second at full load, all with one token; and evenly with all active tokens.
-    pub(crate) one: Spread,
-    pub(crate) many: Spread,
-    /// Processor time of the proxy for each request there, µs.
-    pub(crate) one_cpu: Spread,
-    pub(crate) many_cpu: Spread,
-    /// The same of Redis, µs.
-    pub(crate) one_redis: Spread,
-    pub(crate) many_redis: Spread,
-    /// Commands of Redis for each request there.
-    pub(crate) one_commands: Spread,
-    pub(crate) many_commands: Spread,
-    /// `many` ÷ `one`, round by round.
-    pub(crate) ratio: Spread,
+    /// At full load, by how many tokens are in use: one, some, and all active ones.
+    pub(crate) rows: Vec<InUse>,
     /// Memory before and after all active tokens were seen, KiB, and the difference for each, bytes.
     pub(crate) memory_before: f64,
     pub(crate) memory_after: f64,
     pub(crate) bytes_per_policy: f64,
+}
+
+/// One window.
+struct Run {
+    rate: f64,
+    cpu: f64,
+    redis: f64,
+    commands: f64,
 }
 
 pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens> {
@@ -88,9 +102,13 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens
     thread::sleep(SETTLED);
     let memory_after = node.process.memory()?;
 
-    let mut runs = [Vec::new(), Vec::new()];
+    let mut loads = vec![one];
+    let some = SOME.into_iter().filter(|some| *some < plan.active);
+    loads.extend(some.map(|some| Arc::new(active.iter().take(some).cloned().collect())));
+    loads.push(active);
+    let mut runs: Vec<Vec<Run>> = loads.iter().map(|_| Vec::new()).collect();
     for _ in 0..plan.rounds {
-        for (tokens, runs) in [&one, &active].into_iter().zip(&mut runs) {
+        for (tokens, runs) in loads.iter().zip(&mut runs) {
             let mut connection = redis.connect()?;
             let times = (plan.warm.max(STEADY), plan.window);
             let (sample, before, after) = load(Pace::Full).run(random(tokens), times, || {
@@ -99,16 +117,28 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens
             })?;
             ensure!(sample.refused == 0, "{} requests were refused", sample.refused);
             let requests = sample.requests as f64;
-            let cpu = after.0.since(&before.0).as_secs_f64() * 1e6 / requests;
-            let commands = (after.1.all - before.1.all).saturating_sub(1) as f64 / requests;
-            let redis_cpu = after.2.since(&before.2).as_secs_f64() * 1e6 / requests;
-            runs.push((sample.per_second(), cpu, commands, redis_cpu));
+            runs.push(Run {
+                rate: sample.per_second(),
+                cpu: after.0.since(&before.0).as_secs_f64() * 1e6 / requests,
+                redis: after.2.since(&before.2).as_secs_f64() * 1e6 / requests,
+                commands: (after.1.all - before.1.all).saturating_sub(1) as f64 / requests,
+            });
         }
     }
-    let [of_one, of_many] = runs;
-    let (one, many) =
-        (Spread::of(of_one.iter().map(|run| run.0)), Spread::of(of_many.iter().map(|run| run.0)));
-    let ratio = many.over(&one);
+    let of = |runs: &[Run], figure: fn(&Run) -> f64| Spread::of(runs.iter().map(figure));
+    let alone = of(runs.first().map_or(&[][..], Vec::as_slice), |run| run.rate);
+    let row = |(tokens, runs): (&Arc<Vec<String>>, &Vec<Run>)| {
+        let rate = of(runs, |run| run.rate);
+        InUse {
+            tokens: tokens.len(),
+            ratio: rate.over(&alone),
+            rate,
+            cpu: of(runs, |run| run.cpu),
+            redis: of(runs, |run| run.redis),
+            commands: of(runs, |run| run.commands),
+        }
+    };
+    let rows = loads.iter().zip(&runs).map(row).collect();
     Ok(Tokens {
         stored: plan.stored,
         active: plan.active,
@@ -118,15 +148,7 @@ pub(crate) fn measure(plan: &Plan, upstream: &Upstream) -> anyhow::Result<Tokens
         cold_p99: first.percentile(0.99),
         known_p50: known.percentile(0.5),
         known_p99: known.percentile(0.99),
-        one,
-        many,
-        one_cpu: Spread::of(of_one.iter().map(|run| run.1)),
-        many_cpu: Spread::of(of_many.iter().map(|run| run.1)),
-        one_redis: Spread::of(of_one.iter().map(|run| run.3)),
-        many_redis: Spread::of(of_many.iter().map(|run| run.3)),
-        one_commands: Spread::of(of_one.iter().map(|run| run.2)),
-        many_commands: Spread::of(of_many.iter().map(|run| run.2)),
-        ratio,
+        rows,
         memory_before,
         memory_after,
         bytes_per_policy: (memory_after - memory_before) * 1024.0 / plan.active as f64,
