@@ -23,6 +23,7 @@ pub mod people;
 pub mod record;
 pub mod redis;
 pub mod seal;
+pub(crate) mod shared_calls;
 pub mod snapshot;
 mod sums;
 pub mod trail;

@@ -22,6 +22,7 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use super::keys::Keys;
 use super::record::{Fields, TokenRecord};
 use super::seal::Sealer;
+use super::shared_calls::SharedCalls;
 use super::{Counted, Listed, Retention, StoreError};
 use crate::ledger::Counter;
 use crate::policy::record::Account;
@@ -45,7 +46,7 @@ use answers::{strange, unreadable};
 use events::Feed;
 use link::{Again, Failure, Link};
 use scripts::Scripts;
-use takes::{Replicas, Takes};
+use takes::{Replicas, SHARING};
 use topology::Way;
 
 pub use topology::{Place, RedisServers, RedisTls};
@@ -151,7 +152,7 @@ struct Desk {
     clock: RedisClock,
     retention: Retention,
     replicas: Option<Replicas>,
-    takes: Takes,
+    takes: SharedCalls<Self>,
 }
 
 impl RedisStore {
@@ -171,7 +172,7 @@ impl RedisStore {
             sealer,
             clock: settings.clock.clone(),
             retention: settings.retention,
-            takes: Takes::default(),
+            takes: SharedCalls::new(SHARING),
         });
         Ok(Self { desk, feed })
     }

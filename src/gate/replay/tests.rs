@@ -1,5 +1,6 @@
 use std::sync::atomic::AtomicUsize;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -61,6 +62,11 @@ fn replay(fake: &Arc<Fake>, gate: &Arc<Semaphore>, patience: Duration) -> Arc<Re
     Replay::asking(Box::new(ask), patience, GATHER, Handle::current())
 }
 
+/// How many wait, and how many calls are under way.
+fn extent(replay: &Replay) -> (usize, usize) {
+    replay.shared.extent(&AccountId::default_account())
+}
+
 const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
@@ -96,7 +102,7 @@ async fn checks_that_come_together_share_calls_and_one_copy_of_each_passes() {
         }
     }
     // All calls are under way, and hold what came first; the rest gathers meanwhile.
-    while fake.calls.load(Ordering::SeqCst) < FLIGHTS || replay.queue.lock().waiting.len() < BATCH {
+    while fake.calls.load(Ordering::SeqCst) < FLIGHTS || extent(&replay).0 < BATCH {
         tokio::task::yield_now().await;
     }
     gate.add_permits(10_000);
@@ -114,7 +120,7 @@ async fn checks_that_come_together_share_calls_and_one_copy_of_each_passes() {
     assert_eq!(fake.largest.load(Ordering::SeqCst), BATCH);
     // One that was shared waits a moment for more before it ends.
     let ended = async {
-        while replay.queue.lock().flights > 0 {
+        while extent(&replay).1 > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -131,7 +137,7 @@ async fn a_store_that_does_not_answer_is_told_as_such_and_uses_nothing_up() {
         assert_eq!(replay.check(&account, &verified(n), now()).await, Err(Denial::StoreUnavailable));
     }
     gate.add_permits(10_000);
-    while replay.queue.lock().flights > 0 {
+    while extent(&replay).1 > 0 {
         tokio::task::yield_now().await;
     }
     // What never reached the store may be sent again; what did may not.

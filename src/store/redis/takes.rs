@@ -1,13 +1,12 @@
 //! Passes and leases: what requests wait for. Asks that come while a call is under way share the next one, so that a thousand
-//! tokens of which each asks for a little cost the server little more than one that asks for much ([`queue`]).
+//! tokens of which each asks for a little cost the server little more than one that asks for much ([`crate::store::shared_calls`]).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue, Value};
+use tokio::runtime::Handle;
 
 use super::Desk;
 use super::answers::{self, strange};
@@ -17,11 +16,8 @@ use super::topology::Way;
 use crate::ledger::lease::Reserved;
 use crate::policy::{AccountId, TokenId};
 use crate::store::record::{budget_field, limit_field};
+use crate::store::shared_calls::{Called, Caller, SharedCalls, Sharing};
 use crate::store::{Paced, Reserve, StoreError};
-
-mod queue;
-
-use queue::{Queue, Waiting};
 
 /// Connections for calls that wait for replicas. The server holds a connection still until the replicas have answered, so
 /// these calls must not go over the one that all others use.
@@ -85,80 +81,35 @@ pub(super) enum Taken {
 
 /// What asks have in common that may share a call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Kind {
+pub(super) struct Kind {
     account: AccountId,
     /// Whether replicas must have it: passes do not wait for them.
     copied: bool,
 }
 
-/// All that wait.
-#[derive(Debug, Default)]
-pub(super) struct Takes {
-    queues: Mutex<HashMap<Kind, Queue>>,
-}
+/// How they share calls: a script holds up all others while it runs.
+pub(super) const SHARING: Sharing = Sharing {
+    batch: 64,
+    flights: 4,
+    late: Duration::from_millis(5),
+    waiting: usize::MAX,
+    gather: Duration::ZERO,
+    in_turn: false,
+};
 
-/// One of the calls that may be under way. Dropped before its end, by a panic or with its runtime, it leaves its place to
-/// another, and those that waited for it are told.
-struct Flight {
-    desk: Arc<Desk>,
-    kind: Kind,
-    ended: bool,
-}
+impl Caller for Desk {
+    type Key = Kind;
+    type Ask = Take;
+    type Answer = Result<Taken, StoreError>;
 
-impl Flight {
-    async fn run(mut self) {
-        while !self.ended {
-            let batch = self.next_batch();
-            if batch.is_empty() {
-                continue;
-            }
-            let takes: Vec<Take> = batch.iter().map(|waiting| waiting.take.clone()).collect();
-            match self.desk.take_all(&self.kind, &takes).await {
-                Ok(answers) => {
-                    for (waiting, answer) in batch.into_iter().zip(answers) {
-                        waiting.tell(answer);
-                    }
-                }
-                Err(error) => {
-                    // Those behind them would learn the same, only later.
-                    let behind = self.queue(|queue| std::mem::take(&mut queue.waiting));
-                    for waiting in batch.into_iter().chain(behind.unwrap_or_default()) {
-                        waiting.tell(Err(StoreError::Unavailable(error.clone())));
-                    }
-                }
-            }
-        }
+    fn shared(&self) -> &SharedCalls<Self> {
+        &self.takes
     }
 
-    fn queue<T>(&self, then: impl FnOnce(&mut Queue) -> T) -> Option<T> {
-        self.desk.takes.queues.lock().get_mut(&self.kind).map(then)
-    }
-
-    /// The next asks; none: it has ended.
-    fn next_batch(&mut self) -> Vec<Waiting> {
-        let mut queues = self.desk.takes.queues.lock();
-        let Some(queue) = queues.get_mut(&self.kind) else {
-            self.ended = true;
-            return Vec::new();
-        };
-        let batch = queue.next_batch();
-        if batch.is_empty() {
-            self.ended = true;
-            if queue.land() {
-                queues.remove(&self.kind);
-            }
-        }
-        batch
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if !self.ended {
-            let mut queues = self.desk.takes.queues.lock();
-            if queues.get_mut(&self.kind).is_some_and(Queue::land) {
-                queues.remove(&self.kind);
-            }
+    async fn call(&self, kind: &Kind, takes: Vec<Take>) -> Called<Self::Answer> {
+        match self.take_all(kind, &takes).await {
+            Ok(answers) => Called::Answered(answers),
+            Err(why) => Called::Failed(Box::new(move || Err(StoreError::Unavailable(why.clone())))),
         }
     }
 }
@@ -191,14 +142,11 @@ impl Desk {
         take: Take,
     ) -> Result<Taken, StoreError> {
         let kind = Kind { account: account.clone(), copied };
-        let (told, begins) = {
-            let mut queues = self.takes.queues.lock();
-            queues.entry(kind.clone()).or_default().enqueue(take)
-        };
-        if begins {
-            tokio::spawn(Flight { desk: self.clone(), kind, ended: false }.run());
+        let unanswered = || Err(StoreError::Unavailable("the call was given up".to_owned()));
+        match SharedCalls::ask(self, &Handle::current(), &kind, take) {
+            Some(told) => told.await.unwrap_or_else(|_| unanswered()),
+            None => unanswered(),
         }
-        told.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the call was given up".to_owned())))
     }
 
     /// Takes all in one call, and says what came of each. One whose keys hold something of another type fails the call of all:
