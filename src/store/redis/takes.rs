@@ -152,18 +152,19 @@ impl Desk {
     /// Takes all in one call, and says what came of each. One whose keys hold something of another type fails the call of all:
     /// then each is asked for alone, so that it holds up nobody but itself. The error: the server could not be asked.
     async fn take_all(&self, kind: &Kind, takes: &[Take]) -> Result<Vec<Result<Taken, StoreError>>, String> {
-        let mut answers = Vec::with_capacity(takes.len());
         match self.take_at_once(kind, takes).await {
-            Ok(all) => answers = all,
+            Ok(answers) => return Ok(answers),
             Err(StoreError::Unavailable(why)) => return Err(why),
-            Err(error) if takes.len() == 1 => answers.push(Err(error)),
-            Err(_) => {
-                for take in takes {
-                    match self.take_at_once(kind, std::slice::from_ref(take)).await {
-                        Ok(one) => answers.extend(one),
-                        Err(error) => answers.push(Err(error)),
-                    }
-                }
+            Err(error) if takes.len() == 1 => return Ok(vec![Err(error)]),
+            Err(_) => {}
+        }
+        let mut answers = Vec::with_capacity(takes.len());
+        for take in takes {
+            match self.take_at_once(kind, std::slice::from_ref(take)).await {
+                Ok(one) => answers.extend(one),
+                // The others would wait for nothing, one after another. What was taken is lost, as with any lost answer.
+                Err(StoreError::Unavailable(why)) => return Err(why),
+                Err(error) => answers.push(Err(error)),
             }
         }
         Ok(answers)
