@@ -6,7 +6,8 @@ local call, min, max, floor, ceil, fmod = redis.call, math.min, math.max, math.f
 local format, find, match = string.format, string.find, string.match
 
 local MAX_CREDITS = 9007199254740991
-local PERIODS = { hour = true, day = true, month = true, none = true }
+-- The periods, and where each begins in a counter.
+local AT = { hour = 2, day = 5, month = 8, none = 11 }
 
 -- Ends the script's work with "this record cannot be read": which key, and what is wrong with it.
 local function unreadable(key, why)
@@ -94,7 +95,7 @@ local function parse_limit(written)
   if not credits then
     credits, period = match(written, '^(%d+)$'), 'none'
   end
-  if not credits or not PERIODS[period] or tonumber(credits) > MAX_CREDITS then return nil, true end
+  if not credits or not AT[period] or tonumber(credits) > MAX_CREDITS then return nil, true end
   limits[written] = { credits = tonumber(credits), period = period }
   return limits[written], false
 end
@@ -117,7 +118,7 @@ local function parse_rate(rate, burst)
 end
 
 -- A counter is a list: what is stranded, then for each period its start, what is used and what is leased. These are its
--- fields in that order, and where each period begins.
+-- fields in that order.
 local COUNTER_FIELDS = {
   'stranded',
   'hour_start', 'hour_used', 'hour_leased',
@@ -126,7 +127,6 @@ local COUNTER_FIELDS = {
   'ever_start', 'ever_used', 'ever_leased',
 }
 local STRANDED = 1
-local AT = { hour = 2, day = 5, month = 8, none = 11 }
 
 -- Reads a counter; one that was never written is empty, and one from before there were leases has leased nothing. Nil: it
 -- cannot be read.

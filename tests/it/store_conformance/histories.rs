@@ -255,9 +255,7 @@ impl<'b> Trial<'b> {
         match *event {
             Event::Reserve { .. } | Event::Again { .. } | Event::Pace { .. } => {
                 let Some((ask, expected)) = self.ask(event) else { return Ok(()) };
-                for bench in self.benches {
-                    prop_assert_eq!(ask.answer(bench).await, expected);
-                }
+                self.check(&ask, expected).await?;
             }
             Event::Together(ref events) => {
                 // How many of the expired leases are closed depends on how many calls there are: so none is left.
@@ -286,9 +284,7 @@ impl<'b> Trial<'b> {
                 self.renew(&[(lease, of)], 60).await?;
                 self.settle(&[(lease, of)], 0, 0, 0).await;
                 let (ask, expected) = self.reserve(lease, of, (3, 1), 30);
-                for bench in self.benches {
-                    prop_assert_eq!(ask.answer(bench).await, expected);
-                }
+                self.check(&ask, expected).await?;
             }
             Event::SettleFirst { of, spent } => {
                 let lease = new_lease();
@@ -362,6 +358,14 @@ impl<'b> Trial<'b> {
         let expected = self.model.close(256, self.now);
         for bench in self.benches {
             prop_assert_eq!(bench.store().expire(&self.account.id).await.unwrap(), expected);
+        }
+        Ok(())
+    }
+
+    /// Both stores answer as the model does.
+    async fn check(&self, ask: &Asking, expected: Answer) -> Result<(), TestCaseError> {
+        for bench in self.benches {
+            prop_assert_eq!(ask.answer(bench).await, expected);
         }
         Ok(())
     }
